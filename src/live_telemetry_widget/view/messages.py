@@ -1,0 +1,137 @@
+"""Every message between the kernel and the page; ``js/src/messages.ts`` is its twin.
+
+The kernel pushes, the page asks. All messages are JSON objects with a ``kind``; tables travel beside them as Arrow IPC
+streams in the binary buffers, in the order in which the message names them in ``buffers``. Text from the wire is data:
+the page shows it with ``textContent`` only.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NotRequired, TypedDict
+
+#: Raised when a field changes its meaning; a page that meets another number says so instead of guessing.
+VERSION: Final = 1
+
+#: At most so many steps in one push or one answer; what is between is asked for when it is looked at.
+MAX_ROWS: Final = 500
+#: At most so many episodes in one push or one answer.
+MAX_EPISODES: Final = 2_000
+#: Longest text of a cell in characters; the rest is cut and an ellipsis put there.
+MAX_TEXT: Final = 2_000
+
+Table = Literal["steps", "episodes"]
+
+
+class Span(TypedDict):
+    """Which rows of a table a buffer holds, and how many the table has in all.
+
+    ``first`` counts from 0 over the whole run, in the order of arrival (steps) or of first sight (episodes). Rows of steps are
+    contiguous from ``first``. A buffer of episodes has an int column ``row`` instead, because old episodes change
+    (running, then finished); ``first`` is then the lowest of them.
+    """
+
+    table: Table
+    first: int
+    count: int
+    total: int
+
+
+class Connection(TypedDict):
+    """How the hub stands with the daemon."""
+
+    state: Literal["connecting", "live", "reconnecting", "closed", "recording"]
+    attempt: int  # of the reconnect under way, from 1; 0 otherwise
+    retry_at: float  # seconds since 1970 when it is tried again; 0 when it is not waiting
+    message: str  # why, when not live
+
+
+class ProblemCount(TypedDict):
+    """How often one kind of problem came up, with the last case."""
+
+    kind: str
+    count: int
+    detail: str
+
+
+class Mark(TypedDict):
+    """A thing on the grid that is not the agent: ``kind`` is ``"passenger"``, ``"destination"``, ``"cracked"``, ``"start"``."""
+
+    kind: str
+    row: int
+    col: int
+    label: NotRequired[str]
+
+
+class Grid(TypedDict):
+    """What the grid view paints (made by :mod:`live_telemetry_widget.grids`)."""
+
+    game: str  # "FrozenLake", "CliffWalking", "Taxi", ... or "" when only the letters are known
+    tiles: list[str]  # one string a row, one character a cell
+    agent: list[int] | None  # [row, col]
+    marks: list[Mark]
+    walls: list[list[int]]  # [row, col] pairs: a wall on the east side of that cell
+    action: str  # "down", "2", ... ; "" when unknown
+    caption: str  # "episode 3, step 5"
+
+
+class State(TypedDict):
+    """The status line and what is drawn besides the tables."""
+
+    run_id: str
+    name: str  # the run's name for people; "" when it has none
+    status: str  # a schema.RunState
+    reason: str  # why it failed or was cancelled; ""
+    connection: Connection
+    agents: list[str]
+    steps: int  # in the frame
+    episodes: int  # in the frame, the running one included
+    expected_episodes: int | None
+    steps_per_s: float
+    problems: list[ProblemCount]
+    grid: Grid | None  # of the newest step that has one
+
+
+class Push(TypedDict):
+    """Kernel to page, never answered. A keyframe stands on its own; others follow on what was pushed before."""
+
+    kind: Literal["push"]
+    version: int
+    keyframe: bool
+    state: State
+    spans: list[Span]  # one for each buffer
+
+
+class Rows(TypedDict):
+    """Kernel to page: the answer to :class:`AskRows`."""
+
+    kind: Literal["rows"]
+    version: int
+    id: int
+    spans: list[Span]
+
+
+class Refused(TypedDict):
+    """Kernel to page: why an ask was not answered."""
+
+    kind: Literal["refused"]
+    version: int
+    id: int
+    message: str
+
+
+class Ready(TypedDict):
+    """Page to kernel: a page has loaded; answered by a keyframe push."""
+
+    kind: Literal["ready"]
+    version: int
+
+
+class AskRows(TypedDict):
+    """Page to kernel: send these rows of a table."""
+
+    kind: Literal["ask_rows"]
+    version: int
+    id: int
+    table: Table
+    first: int
+    count: int
