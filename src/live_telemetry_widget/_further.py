@@ -1,0 +1,192 @@
+"""Further columns: a worker's own fields as Arrow columns, each of a type of its own, and back to JSON.
+
+Used by :mod:`~live_telemetry_widget.normalize` only. Nothing here knows messages or events.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from live_telemetry_widget.schema import JSON_KIND, RAW_LIMIT, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+#: So many further columns a batch may have; what is beyond travels as JSON in one column of its own.
+MAX_COLUMNS: Final = 256
+OVERFLOW_COLUMN: Final = "extra_fields"
+_INT64_MAX: Final = 2**63 - 1
+_INT64_MIN: Final = -(2**63)
+
+_compact: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+_loads: Final = json.JSONDecoder().decode
+
+
+def to_json(value: object) -> str:
+    """Return compact JSON text; what JSON has no word for (a NumPy scalar, a path) becomes its ``str``."""
+    return _compact(value)
+
+
+def cut(text: object) -> str:
+    """Return the text of `text`, short enough to keep with a problem."""
+    return str(text)[:RAW_LIMIT]
+
+
+def parse_objects(texts: Sequence[str], problems: list[Problem], what: str) -> list[dict[str, Any]]:
+    """Parse one JSON object a row; ``""`` is an empty object, anything else that is no object is counted.
+
+    All rows are parsed in one go, because a call for each costs more than the parsing.
+    """
+    if not any(texts):
+        return [{} for _ in texts]
+    try:
+        parsed = _loads(f"[{','.join(text or '{}' for text in texts)}]")
+    except (ValueError, RecursionError):
+        parsed = []
+    if len(parsed) == len(texts) and all(type(item) is dict for item in parsed):
+        return parsed  # type: ignore[no-any-return]
+    return [_parse_object(text, problems, what) for text in texts]
+
+
+def _parse_object(text: str, problems: list[Problem], what: str) -> dict[str, Any]:
+    if not text:
+        return {}
+    try:
+        parsed = _loads(text)
+    except (ValueError, RecursionError) as error:
+        problems.append(Problem("bad_json", f"{what} is not JSON ({error}); the step is kept without it", cut(text)))
+        return {}
+    if not isinstance(parsed, dict):
+        kind = type(parsed).__name__
+        problems.append(Problem("bad_json", f"{what} is a {kind}, not an object; kept without it", cut(text)))
+        return {}
+    return parsed
+
+
+def columns(
+    rows: Sequence[Mapping[str, Any]], taken: Iterable[str], problems: list[Problem]
+) -> tuple[list[pa.Field], list[pa.Array]]:
+    """Turn one mapping a row into typed columns, in the order in which the names first appear.
+
+    Parameters
+    ----------
+    rows
+        The further fields of each row; a name that a row lacks, and ``None``, are null.
+    taken
+        Names of core columns: a further field of the same name becomes ``extra_NAME``.
+    problems
+        Appended to.
+    """
+    names: dict[str, None] = {}
+    for row in rows:
+        if row:
+            names.update(dict.fromkeys(row))
+    reserved = {*taken, OVERFLOW_COLUMN}
+    kept = list(names)
+    fields: list[pa.Field] = []
+    arrays: list[pa.Array] = []
+    spill: list[str] = []
+    if len(kept) > MAX_COLUMNS:
+        spill = kept[MAX_COLUMNS:]
+        kept = kept[:MAX_COLUMNS]
+        detail = f"{len(names)} further fields; those after the first {MAX_COLUMNS} are in column {OVERFLOW_COLUMN!r}"
+        problems.append(Problem("too_many_fields", detail, cut(", ".join(spill))))
+    for name in kept:
+        array, is_json = typed([row.get(name) for row in rows], name, problems)
+        column = name if name not in reserved else f"extra_{name}"
+        fields.append(pa.field(column, array.type, metadata=JSON_KIND if is_json else None))
+        arrays.append(array)
+    if spill:
+        texts = [to_json({k: row[k] for k in spill if k in row}) if row else None for row in rows]
+        fields.append(pa.field(OVERFLOW_COLUMN, pa.string(), metadata=JSON_KIND))
+        arrays.append(pa.array(texts, pa.string()))
+    return fields, arrays
+
+
+def typed(values: list[Any], name: str, problems: list[Problem]) -> tuple[pa.Array, bool]:
+    """Return the values as an array of the narrowest type that holds them all, and whether it holds JSON texts."""
+    kinds = {type(value) for value in values}
+    kinds.discard(type(None))
+    if not kinds:
+        return pa.nulls(len(values)), False
+    if kinds == {bool}:
+        return pa.array(values, pa.bool_()), False
+    if kinds == {str}:
+        return _text_array(values, problems), False
+    if kinds <= {int, float}:
+        return _numbers(values, name, kinds, problems)
+    if kinds == {list}:
+        inner = {type(item) for value in values if value is not None for item in value}
+        if inner and inner <= {int, float}:
+            item_type = pa.int64() if inner == {int} else pa.float64()
+            try:
+                return pa.array(values, pa.list_(item_type)), False
+            except (OverflowError, pa.ArrowInvalid):
+                problems.append(_too_large(name, values))
+    return _text_array([None if value is None else to_json(value) for value in values], problems), True
+
+
+def _numbers(values: list[Any], name: str, kinds: set[type], problems: list[Problem]) -> tuple[pa.Array, bool]:
+    if kinds == {int}:
+        try:
+            return pa.array(values, pa.int64()), False
+        except OverflowError:
+            problems.append(_too_large(name, values))
+            return pa.array([None if value is None else to_json(value) for value in values], pa.string()), True
+    # A float64 column that would round one of its integers is no home for it.
+    if any(type(value) is int and not -(2**53) <= value <= 2**53 for value in values):
+        return pa.array([None if value is None else to_json(value) for value in values], pa.string()), True
+    return pa.array(values, pa.float64()), False
+
+
+def _too_large(name: str, values: list[Any]) -> Problem:
+    raw = next((v for v in values if isinstance(v, int) and not _INT64_MIN <= v <= _INT64_MAX), values[0])
+    return Problem("integer_too_large", f"{name!r} has an integer beyond 64 bits; the column is kept as text", cut(raw))
+
+
+def _text_array(values: list[str | None], problems: list[Problem]) -> pa.Array:
+    """Return a string array; lone surrogates (JSON may say them, UTF-8 may not) are replaced and counted."""
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        problems.append(Problem("bad_text", "text that is not valid Unicode; what is invalid was replaced"))
+        return pa.array([None if v is None else clean(v) for v in values], pa.string())
+
+
+def clean(text: str) -> str:
+    """Return `text` with lone surrogates replaced by question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _encoder(field: pa.Field) -> Callable[[Any], str]:
+    if field.metadata == JSON_KIND:
+        return str
+    if field.type == pa.bool_():
+        return lambda value: "true" if value else "false"
+    if field.type == pa.int64():
+        return str
+    return to_json
+
+
+def to_texts(fields: Sequence[pa.Field], arrays: Sequence[pa.Array], taken: Iterable[str], rows: int) -> list[str]:
+    """Return each row's further fields as one JSON object; ``""`` where a row has none. Undoes :func:`columns`."""
+    core = set(taken)
+    parts: list[list[str]] = [[] for _ in range(rows)]
+    for field, array in zip(fields, arrays, strict=True):
+        encode = _encoder(field)
+        name = field.name
+        if name == OVERFLOW_COLUMN:
+            for part, value in zip(parts, array.to_pylist(), strict=True):
+                if value is not None and value != "{}":
+                    part.append(value[1:-1])
+            continue
+        if name.startswith("extra_") and name.removeprefix("extra_") in core:
+            name = name.removeprefix("extra_")
+        key = f"{to_json(name)}:"
+        for part, value in zip(parts, array.to_pylist(), strict=True):
+            if value is not None:
+                part.append(key + encode(value))
+    return [f"{{{','.join(part)}}}" if part else "" for part in parts]
