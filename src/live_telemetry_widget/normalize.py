@@ -37,7 +37,7 @@ _UINT64_MAX: Final = 2**64 - 1
 _UINT32_MAX: Final = 2**32 - 1
 _NANOS: Final = 1_000_000_000
 _MAX_SECONDS: Final = _INT64_MAX // _NANOS - 1
-_NAMES_OF_BOTH: Final = frozenset({"type", "ts_unix_ns", "run_id", "episode", "agent_id", "worker_id"})
+_NAMES_OF_BOTH: Final = frozenset({"type", "ts_unix_ns", "run_id", "episode", "agent_id", "worker_id", "seq_id"})
 #: What a step event says in core columns; every other name is a further field.
 _STEP_NAMES: Final = _NAMES_OF_BOTH | {
     "step_index",

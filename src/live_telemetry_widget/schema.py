@@ -161,8 +161,8 @@ def unify(core: pa.Schema, schemas: Iterable[pa.Schema]) -> pa.Schema:
             held = fields.get(field.name)
             if held is None:
                 fields[field.name] = field
-            elif held.type != field.type:
+            elif (held.type, held.metadata) != (field.type, field.metadata):
                 kind = common_type(held.type, field.type)
-                meta = JSON_KIND if kind == TEXT else None
-                fields[field.name] = pa.field(field.name, kind, metadata=meta)
+                # Texts and anything else have only JSON in common, and so have plain texts and JSON texts.
+                fields[field.name] = pa.field(field.name, kind, metadata=JSON_KIND if kind == TEXT else None)
     return pa.schema([*core, *fields.values()])

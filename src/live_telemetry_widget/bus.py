@@ -1,0 +1,126 @@
+"""Fan-out with one bounded queue for each subscriber.
+
+Publishing never blocks and never fails: a subscriber that does not keep up loses its own oldest items, and can see how many.
+Whoever must lose nothing reads the frames (or, with the daemon, the log) by cursor instead.
+
+Examples
+--------
+>>> bus = RunBus[str]()
+>>> with bus.subscribe(capacity=2) as subscription:
+...     for word in ("one", "two", "three"):
+...         bus.publish(word)
+...     subscription.drain(), subscription.dropped
+(['two', 'three'], 1)
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from live_telemetry_widget.errors import ClosedError, WaitTimeoutError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+T = TypeVar("T")
+
+
+class Subscription(Generic[T]):
+    """One subscriber's bounded queue; made by :meth:`RunBus.subscribe`.
+
+    Attributes
+    ----------
+    dropped : int
+        How many items this subscriber lost because it did not keep up.
+    """
+
+    def __init__(self, bus: RunBus[T], capacity: int) -> None:
+        self._bus = bus
+        self._items: collections.deque[T] = collections.deque()
+        self._capacity = capacity
+        self._changed = threading.Condition()
+        self._closed = False
+        self.dropped = 0
+
+    def _put(self, item: T) -> None:
+        with self._changed:
+            if len(self._items) >= self._capacity:
+                self._items.popleft()
+                self.dropped += 1
+            self._items.append(item)
+            self._changed.notify()
+
+    @property
+    def pending(self) -> int:
+        """How many items wait to be taken."""
+        return len(self._items)
+
+    def next(self, timeout: float | None = None) -> T:
+        """Take the oldest item, waiting for one.
+
+        Raises
+        ------
+        WaitTimeoutError
+            None came within `timeout` seconds.
+        ClosedError
+            The subscription was ended and everything in it was taken.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._items or self._closed, timeout):
+                msg = f"nothing was published within {timeout} s"
+                raise WaitTimeoutError(msg)
+            if not self._items:
+                msg = "the subscription was ended; subscribe again"
+                raise ClosedError(msg)
+            return self._items.popleft()
+
+    def drain(self) -> list[T]:
+        """Take everything that waits, without waiting."""
+        with self._changed:
+            items = list(self._items)
+            self._items.clear()
+            return items
+
+    def unsubscribe(self) -> None:
+        """Stop receiving; what waits can still be taken. May be called twice."""
+        self._bus._remove(self)  # noqa: SLF001 - the two classes are one thing
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.unsubscribe()
+
+
+class RunBus(Generic[T]):
+    """Hands each published item to every subscriber of the moment."""
+
+    def __init__(self) -> None:
+        self._subscriptions: tuple[Subscription[T], ...] = ()
+        self._lock = threading.Lock()
+
+    def publish(self, item: T) -> None:
+        """Give `item` to every subscriber; never blocks, whatever they do."""
+        for subscription in self._subscriptions:
+            subscription._put(item)  # noqa: SLF001
+
+    def subscribe(self, capacity: int = 1_024) -> Subscription[T]:
+        """Return a new subscription that holds at most `capacity` items."""
+        if capacity < 1:
+            msg = f"capacity is {capacity}; a queue must hold at least 1 item"
+            raise ValueError(msg)
+        subscription = Subscription(self, capacity)
+        with self._lock:
+            self._subscriptions = (*self._subscriptions, subscription)
+        return subscription
+
+    def _remove(self, subscription: Subscription[T]) -> None:
+        with self._lock:
+            self._subscriptions = tuple(s for s in self._subscriptions if s is not subscription)
