@@ -1,0 +1,281 @@
+"""An asynchronous client of a trainer daemon of either generation, ours or not.
+
+One :class:`TrainerClient` is one channel. Streams here end when the connection does; to come back, and to sort out what is
+sent twice, is the hub's work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import enum
+import logging
+import random
+from typing import TYPE_CHECKING, Final, Self
+
+import grpc
+
+from live_telemetry_widget.errors import ConnectError, DaemonError, RunNotFoundError
+from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc, trainer_pb2, trainer_pb2_grpc
+from live_telemetry_widget.schema import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+_LOG: Final = logging.getLogger(__name__)
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:50055"
+MAX_MESSAGE: Final = 64 * 1024 * 1024
+_CALL_TIMEOUT: Final = 10.0
+
+#: Keepalive finds a connection that is only half there within 20 s: a ping after 10 s without traffic, 5 s for its answer.
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A proxy server from the environment has no business between a notebook and a trainer on the same machine.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Generation(enum.IntEnum):
+    """Which generation of daemon answers; it decides what a RunStatus number means."""
+
+    ONE = 1
+    TWO = 2
+
+
+_STATES: Final = {
+    Generation.ONE: {
+        1: RunState.PENDING,
+        2: RunState.STARTING,
+        3: RunState.RUNNING,
+        4: RunState.COMPLETED,
+        5: RunState.FAILED,
+        6: RunState.CANCELLED,
+    },
+    Generation.TWO: {
+        1: RunState.PENDING,
+        2: RunState.STARTING,
+        3: RunState.READY,
+        4: RunState.RUNNING,
+        5: RunState.PAUSED,
+        6: RunState.FAILED,
+        7: RunState.COMPLETED,
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What a daemon says of a run; times in nanoseconds since 1970, None where it says none."""
+
+    run_id: str
+    state: RunState
+    reason: str = ""
+    digest: str = ""
+    created_at: int | None = None
+    updated_at: int | None = None
+    last_heartbeat: int | None = None
+    seq_id: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunDetails:
+    """What only our own daemon can say of a run (:meth:`TrainerClient.describe`)."""
+
+    config_json: str
+    last_step_seq: int
+    last_episode_seq: int
+    ended: bool
+
+
+@dataclasses.dataclass(slots=True)
+class Backoff:
+    """How long to wait before each new attempt: doubling from `first` to `most`, each with a jitter.
+
+    >>> wait = Backoff(jitter=lambda: 1.0)
+    >>> [wait.next() for _ in range(7)]
+    [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    >>> wait.reset(); wait.next()
+    1.0
+    """
+
+    first: float = 1.0
+    most: float = 30.0
+    #: A factor for each wait, so that many clients do not come back at the same moment.
+    jitter: Callable[[], float] = dataclasses.field(default=lambda: random.uniform(0.8, 1.0))  # noqa: S311 - no secret
+    attempt: int = 0
+
+    def next(self) -> float:
+        """Count an attempt; return how many seconds to wait before it."""
+        wait = min(self.most, self.first * 2.0 ** min(self.attempt, 30))
+        self.attempt += 1
+        return wait * self.jitter()
+
+    def reset(self) -> None:
+        """Begin again: something came through."""
+        self.attempt = 0
+
+
+def run_state(status: int, reason: str, generation: Generation) -> RunState:
+    """Return our word for a RunStatus number of that generation.
+
+    >>> run_state(4, "", Generation.ONE), run_state(4, "", Generation.TWO)
+    (<RunState.COMPLETED: 'completed'>, <RunState.RUNNING: 'running'>)
+    """
+    state = _STATES[generation].get(status, RunState.UNKNOWN)
+    if generation is Generation.TWO and state is RunState.COMPLETED and reason:
+        # Generation 2 has one number for every end; only the reason tells them apart.
+        return RunState.CANCELLED if reason.lower().startswith("cancel") else RunState.FAILED
+    return state
+
+
+class TrainerClient:
+    """A channel to one daemon. Use it on one event loop only; connects when it is first used.
+
+    Parameters
+    ----------
+    address
+        ``"host:port"``.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._trainer = trainer_pb2_grpc.TrainerServiceStub(self._channel)
+        self._telemetry = telemetry_pb2_grpc.TelemetryServiceStub(self._channel)
+        self._generation: Generation | None = None
+        self._describes = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel and end its streams."""
+        await self._channel.close()
+
+    async def generation(self) -> Generation:
+        """Return the daemon's generation, asked once: RegisterWorker without a run changes nothing and tells."""
+        if self._generation is None:
+            try:
+                await self._trainer.RegisterWorker(trainer_pb2.RegisterWorkerRequest(), timeout=_CALL_TIMEOUT)
+            except grpc.aio.AioRpcError as error:
+                if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                    self._generation = Generation.ONE
+                elif error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+                    raise self._error(error) from error
+                else:
+                    self._generation = Generation.TWO
+            else:
+                self._generation = Generation.TWO
+            _LOG.info("%s is a daemon of generation %d", self.address, self._generation)
+        return self._generation
+
+    async def list_runs(self) -> list[RunInfo]:
+        """Return the runs that the daemon knows."""
+        generation = await self.generation()
+        with self._translated():
+            answer = await self._trainer.ListRuns(trainer_pb2.ListRunsRequest(), timeout=_CALL_TIMEOUT)
+        return [_info(record, generation) for record in answer.runs]
+
+    async def watch_runs(self) -> AsyncIterator[RunInfo]:
+        """Yield every run as it is now, then each change."""
+        generation = await self.generation()
+        with self._translated():
+            async for record in self._trainer.WatchRuns(trainer_pb2.WatchRunsRequest()):
+                yield _info(record, generation)
+
+    async def stream_steps(self, run_id: str, since_seq: int) -> AsyncIterator[trainer_pb2.RunStep]:
+        """Yield a run's steps after `since_seq` as far as the daemon honours it, then live ones."""
+        with self._translated():
+            async for step in self._trainer.StreamRunSteps(
+                trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq)
+            ):
+                yield step
+
+    async def stream_episodes(self, run_id: str, since_seq: int) -> AsyncIterator[trainer_pb2.RunEpisode]:
+        """Yield a run's episodes likewise."""
+        with self._translated():
+            async for episode in self._trainer.StreamRunEpisodes(
+                trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq)
+            ):
+                yield episode
+
+    async def describe(self, run_id: str) -> RunDetails | None:
+        """Return what our own daemon says of a run; None when the daemon is another's."""
+        if not self._describes:
+            return None
+        request = telemetry_pb2.DescribeRunRequest(run_id=run_id)
+        try:
+            answer = await self._telemetry.DescribeRun(request, timeout=_CALL_TIMEOUT)
+        except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                self._describes = False
+                return None
+            raise self._error(error) from error
+        return RunDetails(answer.config_json, answer.last_step_seq, answer.last_episode_seq, answer.ended)
+
+    async def cancel_run(self, run_id: str) -> None:
+        """Ask the daemon to end a run."""
+        with self._translated():
+            await self._trainer.CancelRun(trainer_pb2.CancelRunRequest(run_id=run_id), timeout=_CALL_TIMEOUT)
+
+    @contextlib.contextmanager
+    def _translated(self):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a context manager for this class alone
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: grpc.aio.AioRpcError) -> ConnectError | DaemonError:
+        code, details = error.code(), error.details() or "no details"
+        if code == grpc.StatusCode.UNAVAILABLE:
+            return ConnectError(
+                f"no trainer daemon answers at {self.address} ({details}); is it running, is the address right? "
+                f"Start one with: live-telemetry serve --listen {self.address}"
+            )
+        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return ConnectError(
+                f"{self.address} took the connection but did not answer within {_CALL_TIMEOUT:g} s; "
+                "is that a trainer daemon, and is it busy or stopped?"
+            )
+        if code == grpc.StatusCode.CANCELLED:
+            return ConnectError(f"the call to {self.address} was cut off ({details})")
+        if code == grpc.StatusCode.NOT_FOUND:
+            return RunNotFoundError(f"the daemon at {self.address} knows no such run: {details}")
+        return DaemonError(f"the daemon at {self.address} answered {code.name}: {details}")
+
+
+def _info(record: trainer_pb2.RunRecord, generation: Generation) -> RunInfo:
+    def nanoseconds(name: str) -> int | None:
+        return getattr(record, name).ToNanoseconds() if record.HasField(name) else None
+
+    return RunInfo(
+        run_id=record.run_id,
+        state=run_state(record.status, record.failure_reason, generation),
+        reason=record.failure_reason,
+        digest=record.digest,
+        created_at=nanoseconds("created_at"),
+        updated_at=nanoseconds("updated_at"),
+        last_heartbeat=nanoseconds("last_heartbeat"),
+        seq_id=record.seq_id,
+    )
+
+
+async def sleep_or(event: asyncio.Event, seconds: float) -> None:
+    """Sleep, but no longer than until `event` is set."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
