@@ -95,6 +95,10 @@ class RunState(enum.StrEnum):
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
 
+    def __repr__(self) -> str:
+        """Return the word as a string would: it is one, and notebooks show it."""
+        return repr(self.value)
+
     @property
     def ended(self) -> bool:
         """Whether a run in this state sends nothing more, save what is still under way."""

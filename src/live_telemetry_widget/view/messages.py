@@ -17,7 +17,7 @@ MAX_ROWS: Final = 500
 #: At most so many episodes in one push or one answer.
 MAX_EPISODES: Final = 2_000
 #: Longest text of a cell in characters; the rest is cut and an ellipsis put there.
-MAX_TEXT: Final = 2_000
+MAX_TEXT: Final = 500
 
 Table = Literal["steps", "episodes"]
 

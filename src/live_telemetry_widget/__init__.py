@@ -1,0 +1,95 @@
+"""See a live training run in a notebook, trust every number in it, and keep it.
+
+>>> import live_telemetry_widget as ltw
+>>> client = ltw.connect("127.0.0.1:50055")  # connects when it is first used
+>>> client
+<Client of 127.0.0.1:50055, following 0 runs>
+
+Names are loaded when they are first used, so that a worker that imports a part of this package does not pay for pandas.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+from live_telemetry_widget._version import __version__
+
+if TYPE_CHECKING:
+    from live_telemetry_widget.embedded import Server, serve
+    from live_telemetry_widget.errors import (
+        ClosedError,
+        ConnectError,
+        DaemonError,
+        RecordingError,
+        RunNotFoundError,
+        TelemetryError,
+        WaitTimeoutError,
+        WorkerError,
+    )
+    from live_telemetry_widget.hub import TelemetryAsyncHub
+    from live_telemetry_widget.run import Run
+    from live_telemetry_widget.schema import Problem, RunKey, RunState
+    from live_telemetry_widget.session import Client, Recording, connect
+    from live_telemetry_widget.session import open_recording as open  # noqa: A004 - ltw.open, as in wave.open
+
+_HOME: Final = {
+    "Client": "session",
+    "ClosedError": "errors",
+    "ConnectError": "errors",
+    "DaemonError": "errors",
+    "Problem": "schema",
+    "Recording": "session",
+    "RecordingError": "errors",
+    "Run": "run",
+    "RunKey": "schema",
+    "RunNotFoundError": "errors",
+    "RunState": "schema",
+    "Server": "embedded",
+    "TelemetryAsyncHub": "hub",
+    "TelemetryError": "errors",
+    "WaitTimeoutError": "errors",
+    "WorkerError": "errors",
+    "connect": "session",
+    "open": "session",
+    "serve": "embedded",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    module = importlib.import_module(f"{__name__}.{home}")
+    value: object = getattr(module, "open_recording" if name == "open" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
+
+
+__all__ = [  # noqa: RUF022 - the order in which one meets them
+    "connect",
+    "open",
+    "serve",
+    "Client",
+    "Recording",
+    "Run",
+    "RunState",
+    "RunKey",
+    "Problem",
+    "Server",
+    "TelemetryAsyncHub",
+    "TelemetryError",
+    "ConnectError",
+    "DaemonError",
+    "RunNotFoundError",
+    "WaitTimeoutError",
+    "RecordingError",
+    "WorkerError",
+    "ClosedError",
+    "__version__",
+]

@@ -1,0 +1,206 @@
+"""What a user holds: a run, live or recorded.
+
+Examples
+--------
+>>> import live_telemetry_widget as ltw
+>>> from live_telemetry_widget.hub import TelemetryAsyncHub
+>>> with TelemetryAsyncHub() as hub:
+...     run = ltw.Run(hub.subscribe_run("mine"))
+...     hub.submit_step({"run_id": "mine", "episode": 0, "step_index": 0, "reward": 1.0, "terminated": True})
+...     hub.complete_run("mine")
+...     run.wait(timeout=5)
+>>> run.episodes[["episode", "total_reward", "outcome", "source"]].to_dict("records")
+[{'episode': 0, 'total_reward': 1.0, 'outcome': 'Success', 'source': 'steps'}]
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from live_telemetry_widget import _columns
+from live_telemetry_widget.errors import RunNotFoundError, WaitTimeoutError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from live_telemetry_widget.feed import RunFeed
+    from live_telemetry_widget.live import LiveView
+    from live_telemetry_widget.schema import RunState
+    from live_telemetry_widget.view.widget import LiveTelemetryWidget
+
+
+class Run:
+    """One run: its data as DataFrames, its state, and its view.
+
+    Made by ``client.run(...)``, ``client.latest()`` and ``ltw.open(path).run(...)``. As the last line of a notebook cell it shows
+    the live view.
+
+    Parameters
+    ----------
+    feed
+        What the hub, or a recording, puts into it.
+    """
+
+    def __init__(self, feed: RunFeed) -> None:
+        self._feed = feed
+        self._view: LiveView | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self._feed.run_id
+
+    @property
+    def name(self) -> str:
+        """The run's name for people; empty when it has none."""
+        return str(self._feed.config.get("run_name") or "")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run was submitted with; empty when the daemon does not tell (only ours does)."""
+        return self._feed.config
+
+    @property
+    def status(self) -> RunState:
+        """Where the run is, as a word: ``"pending"``, ``"starting"``, ``"ready"``, ``"running"``, ``"paused"``, ``"completed"``, ``"failed"``, ``"cancelled"``, or ``"unknown"`` when no daemon has told."""
+        return self._feed.state
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """Every step here now, once: episodes in order of first sight, steps ascending in each.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row a step. ``run_id, worker_id, agent_id`` (category), ``episode, step_index`` (int64), ``timestamp``
+            (datetime64[ns, UTC]), ``action`` (int64 or float64 where all are numbers, else text as sent),
+            ``observation`` (JSON text), ``reward`` (float64), ``terminated, truncated`` (bool), ``episode_seed`` (UInt64), ``policy_label,
+            backend, render_hint, frame_ref, payload_version, render_payload, seq_id``, then the worker's further fields, each of its own type.
+            The same object until new rows come: do not change it in place.
+        """
+        return self._feed.frames.steps()
+
+    @property
+    def episodes(self) -> pd.DataFrame:
+        """Every episode known now, the running one included.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row an episode: ``run_id, worker_id, agent_id, episode, timestamp, total_reward, steps, terminated, truncated,
+            outcome, episode_seed``, ``source`` (``"record"``: the worker said so; ``"steps"``: derived from its steps), ``complete`` (all its
+            steps are here), ``metadata`` (JSON text), ``seq_id``, then what the metadata says, each field of its own type. Joins with :attr:`steps` on
+            ``worker_id, agent_id, episode``.
+        """
+        return self._feed.frames.episodes()
+
+    @property
+    def steps_arrow(self) -> pa.Table:
+        """:attr:`steps` as an Arrow table, values as they were sent."""
+        return self._feed.frames.steps_table()
+
+    @property
+    def episodes_arrow(self) -> pa.Table:
+        """:attr:`episodes` as an Arrow table."""
+        return self._feed.frames.episodes_table()
+
+    def episode(self, number: int, *, agent: str | None = None, worker: str | None = None) -> pd.DataFrame:
+        """Return the steps of one episode, ascending; columns as in :attr:`steps`.
+
+        Parameters
+        ----------
+        number
+            As in the ``episode`` column.
+        agent, worker
+            Only of this agent or worker; all of them otherwise.
+
+        Raises
+        ------
+        RunNotFoundError
+            There is no such episode; the message names the nearest.
+        """
+        found = self._feed.frames.find(number, agent, worker)
+        if not found:
+            raise RunNotFoundError(self._no_episode(number, agent, worker))
+        return _columns.to_frame(self._feed.frames.episode_table(found), decode=("action",))
+
+    def _no_episode(self, number: int, agent: str | None, worker: str | None) -> str:
+        numbers = self._feed.frames.numbers()
+        if not numbers:
+            return f"run {self.run_id!r} has no episode {number}: nothing has come yet ({self.status})"
+        if number not in numbers:
+            near = sorted(numbers, key=lambda held: abs(held - number))[:3]
+            return (
+                f"run {self.run_id!r} has no episode {number}; it has {len(numbers)}, from {min(numbers)} to "
+                f"{max(numbers)}; nearest: {', '.join(map(str, sorted(near)))}"
+            )
+        agents = self._feed.frames.agents
+        near_names = difflib.get_close_matches(agent or "", agents, 1)
+        hint = f"; did you mean agent={near_names[0]!r}?" if near_names and near_names[0] != agent else ""
+        return f"episode {number} has no steps of agent {agent!r}, worker {worker!r}; agents here: {agents[:10]}{hint}"
+
+    @property
+    def problems(self) -> pd.DataFrame:
+        """What was wrong with the data, a row a kind.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``kind``, ``count``, ``detail`` (of the last case), ``raw`` (its text, cut). Empty when all is well.
+        """
+        rows = [(p.kind, p.count, p.detail, p.raw) for p in self._feed.frames.problems()]
+        return pd.DataFrame(rows, columns=["kind", "count", "detail", "raw"])
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the run has ended and its last step is here.
+
+        Parameters
+        ----------
+        timeout
+            Seconds; None waits for ever. A cell that waits can be interrupted.
+
+        Raises
+        ------
+        WaitTimeoutError
+            It had not ended by then; what has come stays and goes on coming.
+        """
+        feed = self._feed
+        if feed.wait_until(lambda: feed.finished, timeout):
+            return
+        link = feed.link
+        why = f"; the link is {link.state}: {link.message}" if link.message else ""
+        known = "" if feed.info else "; the daemon knows no run of this id yet"
+        msg = (
+            f"run {self.run_id!r} is {self.status.value} after {timeout:g} s, with {feed.frames.step_count} steps of "
+            f"{feed.frames.episode_count} episodes here{known}{why}"
+        )
+        raise WaitTimeoutError(msg)
+
+    def view(self) -> LiveTelemetryWidget:
+        """Return the live view, an ipywidget like any other; the same one until it is closed."""
+        if self._view is None or self._view.closed:
+            from live_telemetry_widget.live import LiveView  # noqa: PLC0415 - data alone needs no widgets
+
+            self._view = LiveView(self._feed)
+        return self._view.widget
+
+    def close(self) -> None:
+        """Take the view off the page; the data stays."""
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+
+    def __repr__(self) -> str:
+        frames = self._feed.frames
+        return (
+            f"<Run {self.run_id!r} {self.status.value}: {frames.step_count} steps, {frames.episode_count} episodes, "
+            f"{sum(p.count for p in frames.problems())} problems>"
+        )
+
+    def _repr_mimebundle_(self, **_: object) -> Any:  # noqa: ANN401 - whatever the widget returns
+        bundle = self.view()._repr_mimebundle_()  # noqa: SLF001 - IPython's protocol
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        return {**data, "text/plain": repr(self)}, metadata

@@ -1,0 +1,60 @@
+"""The anywidget: a bundle, a comm, and nothing else. What is sent when is :mod:`~live_telemetry_widget.live`'s business."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+from typing import TYPE_CHECKING, Any, Final
+
+import anywidget
+import traitlets
+
+from live_telemetry_widget.view import messages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_LOG: Final = logging.getLogger(__name__)
+_STATIC: Final = pathlib.Path(__file__).parent / "static"
+
+
+def _bundle(name: str) -> pathlib.Path | str:
+    """Return the path of a bundled file; in a checkout where it was not built, a page that says so."""
+    path = _STATIC / name
+    if path.exists():
+        return path
+    text = "live_telemetry_widget: the JavaScript bundle is missing. In a checkout, run: make setup"
+    return "" if name.endswith(".css") else f"export default {{ render({{ el }}) {{ el.textContent = {text!r}; }} }};"
+
+
+class LiveTelemetryWidget(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget's base is untyped
+    """The live view of one run. Made by ``run.view()``, not by hand.
+
+    Traits
+    ------
+    title : str, owned by the kernel
+        What screen readers call the view.
+    """
+
+    _esm = _bundle("widget.js")
+    _css = _bundle("widget.css")
+
+    title = traitlets.Unicode("", help="What screen readers call the view; owned by the kernel.").tag(sync=True)
+
+    def __init__(self, handler: Callable[[dict[str, Any]], None], **traits: object) -> None:
+        super().__init__(**traits)
+        self._handler = handler
+        self.on_msg(self._on_page_message)
+
+    def push(self, message: messages.Push | messages.Rows | messages.Refused, buffers: Sequence[bytes] = ()) -> bool:
+        """Send a message to every page that shows this view, from any thread; return False when nobody can get it any more."""
+        if self.comm is None:
+            return False
+        self.send(message, list(buffers))
+        return True
+
+    def _on_page_message(self, _: object, content: object, __: object) -> None:
+        if isinstance(content, dict) and isinstance(content.get("kind"), str):
+            self._handler(content)
+        else:
+            _LOG.warning("ignored a message from the page that has no kind: %.200r", content)

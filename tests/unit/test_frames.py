@@ -1,0 +1,197 @@
+"""The frames: each step once, episodes joined to their steps, deltas by cursor."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from live_telemetry_widget import normalize
+from live_telemetry_widget.frames import Cursor, RunFrames
+
+
+def steps(numbers: range | list[int], episode: int = 0, **more: Any) -> pa.RecordBatch:
+    events = [{"episode": episode, "step_index": n, "reward": 1.0, "agent_id": "a", **more} for n in numbers]
+    return normalize.steps_from_events(events).batch
+
+
+def record(episode: int, **more: Any) -> pa.RecordBatch:
+    return normalize.episodes_from_events([{"episode": episode, "agent_id": "a", "reward": 5.0, "steps": 5, **more}]).batch
+
+
+def held(frames: RunFrames) -> list[tuple[int, int]]:
+    return list(frames.steps()[["episode", "step_index"]].itertuples(index=False, name=None))
+
+
+def test_overlapping_batches_leave_each_step_once_in_order() -> None:
+    frames = RunFrames("r")
+    assert frames.append_steps(steps(range(5))) == 5
+    assert frames.append_steps(steps(range(3, 8))) == 3
+    assert frames.append_steps(steps([7, 7, 2])) == 0
+    assert held(frames) == [(0, n) for n in range(8)]
+    assert frames.duplicates == 5
+
+
+def test_a_copy_within_one_batch_is_merged_too() -> None:
+    frames = RunFrames("r")
+    assert frames.append_steps(steps([0, 1, 1, 0, 2])) == 3
+    assert held(frames) == [(0, 0), (0, 1), (0, 2)]
+    assert frames.episodes()["total_reward"].tolist() == [3.0]
+
+
+def test_late_steps_are_put_where_they_belong() -> None:
+    frames = RunFrames("r")
+    for part in (range(6, 9), range(3), range(3, 6)):
+        frames.append_steps(steps(part))
+    assert held(frames) == [(0, n) for n in range(9)]
+    assert frames.episode_table(frames.find(0)).column("step_index").to_pylist() == list(range(9))
+
+
+def test_a_richer_copy_fills_what_the_held_one_lacks_field_by_field() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps(range(4), render_payload={"mode": "grid"}))
+    frames.append_steps(steps([1, 2], epsilon=0.5, episode_seed=9, policy_label="p", render_payload={"mode": "other"}))
+    frame = frames.steps()
+    assert frame["epsilon"].fillna(-1).tolist() == [-1, 0.5, 0.5, -1]
+    assert frame["episode_seed"].isna().tolist() == [True, False, False, True]
+    assert frame["policy_label"].astype(object).fillna("").tolist() == ["", "p", "p", ""]
+    assert set(frame["render_payload"]) == {'{"mode":"grid"}'}
+    assert len(frame) == 4
+
+
+def test_batches_with_other_further_columns_and_types_make_one_frame() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps([0], x=1))
+    frames.append_steps(steps([1], x=0.5, y="late"))
+    frames.append_steps(steps([2], x={"deep": 1}))
+    assert frames.steps_table().column("x").to_pylist() == ["1", "0.5", '{"deep":1}'] or frames.steps_table().column(
+        "x"
+    ).to_pylist() == ["1.0", "0.5", '{"deep":1}']
+    assert frames.steps_table().column("y").to_pylist() == [None, "late", None]
+
+
+def test_eight_agents_of_four_workers_interleaved_come_out_right() -> None:
+    events = [
+        {"episode": e, "step_index": s, "reward": 1.0, "agent_id": f"a{a}", "worker_id": f"w{w}"}
+        for e in range(3)
+        for s in range(10)
+        for a in range(8)
+        for w in range(4)
+    ]
+    frames = RunFrames("r")
+    for at in range(0, len(events), 77):
+        frames.append_steps(normalize.steps_from_events(events[at : at + 77]).batch)
+    assert frames.step_count == len(events)
+    grouped = frames.steps().groupby(["worker_id", "agent_id", "episode"], observed=True)["step_index"].apply(list)
+    assert len(grouped) == 96
+    assert all(numbers == list(range(10)) for numbers in grouped)
+    assert not frames.problems()
+
+
+def test_an_episode_is_derived_from_its_steps_until_its_record_comes() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps(range(5)))
+    row = frames.episodes().iloc[0]
+    assert (row["source"], row["total_reward"], row["steps"], row["outcome"]) == ("steps", 5.0, 5, "Running")
+    frames.append_episodes(record(0, terminated=True, success=True))
+    row = frames.episodes().iloc[0]
+    assert (row["source"], row["total_reward"], row["outcome"], row["success"]) == ("record", 5.0, "Success", True)
+    assert frames.episode_count == 1
+
+
+@pytest.mark.parametrize(
+    ("total", "flags", "outcome"),
+    [
+        (1.0, {"terminated": True}, "Success"),
+        (-1.0, {"terminated": True}, "Failed"),
+        (0.0, {"terminated": True}, "Completed"),
+        (0.0, {"truncated": True}, "Timeout"),
+        (2.0, {}, "Success"),
+    ],
+)
+def test_outcomes_are_those_of_the_desktop_view(total: float, flags: dict[str, bool], outcome: str) -> None:
+    frames = RunFrames("r")
+    frames.append_episodes(record(0, reward=total, **flags))
+    assert frames.episodes()["outcome"].tolist() == [outcome]
+
+
+def test_flags_that_the_record_leaves_out_are_taken_from_the_last_step() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps(range(4)))
+    frames.append_steps(steps([4], truncated=True))
+    frames.append_episodes(record(0, reward=0.0))
+    assert frames.episodes()["truncated"].tolist() == [True]
+    assert frames.episodes()["outcome"].tolist() == ["Timeout"]
+
+
+def test_missing_steps_are_named_once_they_are_overtaken_and_not_while_they_may_come() -> None:
+    frames = RunFrames("r")
+    frames.append_episodes(record(0))
+    frames.append_steps(steps(range(3)))
+    assert not frames.problems()
+    frames.append_steps(steps(range(2), episode=1))
+    (problem,) = frames.problems()
+    assert (problem.kind, problem.count) == ("gap", 2)
+    assert "2 steps from step 3 of episode 0" in problem.detail
+    assert frames.episodes()["complete"].tolist() == [False, True]
+    frames.append_steps(steps([3, 4]))
+    assert not frames.problems()
+
+
+def test_since_gives_what_is_new_and_no_more_than_asked_for() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps(range(100)))
+    delta = frames.since(Cursor(), 30, 10)
+    assert (delta.first, delta.steps.num_rows, delta.episodes.num_rows) == (70, 30, 1)
+    assert frames.since(delta.cursor, 30, 10).steps.num_rows == 0
+    frames.append_steps(steps(range(2), episode=1))
+    delta = frames.since(delta.cursor, 30, 10)
+    assert (delta.first, delta.steps.num_rows) == (100, 2)
+    assert delta.episodes.column("row").to_pylist() == [1]
+
+
+def test_small_batches_are_merged_into_few_chunks() -> None:
+    frames = RunFrames("r")
+    for n in range(1_000):
+        frames.append_steps(steps([n]))
+    assert len(frames._steps.chunks) <= 12
+    assert held(frames) == [(0, n) for n in range(1_000)]
+    assert frames.rows(500, 3).column("step_index").to_pylist() == [500, 501, 502]
+
+
+def test_the_dataframe_is_kept_until_something_changes() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps(range(3)))
+    first = frames.steps()
+    assert frames.steps() is first
+    frames.append_steps(steps([3]))
+    assert frames.steps() is not first
+
+
+def test_actions_are_numbers_when_all_are() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps([0], action=2))
+    assert frames.steps()["action"].dtype == "int64"
+    frames.append_steps(steps([1], action=[0.5, 1]))
+    assert frames.steps()["action"].tolist() == ["2", "[0.5,1]"]
+
+
+def test_listeners_hear_of_changes_until_they_stop() -> None:
+    frames = RunFrames("r")
+    heard = threading.Event()
+    stop = frames.listen(heard.set)
+    frames.append_steps(steps([0]))
+    assert heard.is_set()
+    stop()
+    heard.clear()
+    frames.append_steps(steps([1]))
+    assert not heard.is_set()
+
+
+def test_empty_frames_have_the_columns() -> None:
+    frames = RunFrames("r")
+    assert list(frames.steps().columns[:5]) == ["run_id", "worker_id", "agent_id", "episode", "step_index"]
+    assert "outcome" in frames.episodes().columns
+    assert len(frames.episodes()) == 0
