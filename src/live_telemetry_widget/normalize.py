@@ -313,7 +313,7 @@ def _event_time(event: Mapping[str, Any], problems: list[Problem]) -> int | None
     value = event.get("ts_unix_ns")
     if value is None:
         return None
-    if isinstance(value, int) and -_INT64_MAX <= value <= _INT64_MAX:
+    if isinstance(value, int) and not isinstance(value, bool) and -_INT64_MAX <= value <= _INT64_MAX:
         return value
     problems.append(Problem("bad_timestamp", f"ts_unix_ns is {cut(value)!r}, not nanoseconds since 1970", _raw(event)))
     return None

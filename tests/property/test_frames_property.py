@@ -1,0 +1,77 @@
+"""Whatever the order, the overlap and the poverty of the copies, the frames hold what was published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from live_telemetry_widget import normalize
+from live_telemetry_widget.frames import Cursor, RunFrames
+
+OPTIONAL = ("observation", "epsilon", "q", "episode_seed", "policy_label", "render_payload")
+
+
+def published(streams: int, episodes: int, length: int) -> list[dict[str, Any]]:
+    """Return a sound run: interleaved agents and workers, every optional field filled."""
+    return [
+        {
+            "worker_id": f"w{stream % 2}",
+            "agent_id": f"a{stream // 2}",
+            "episode": episode,
+            "step_index": step,
+            "reward": float(step),
+            "terminated": step == length - 1,
+            "action": step % 4,
+            "observation": {"at": step},
+            "epsilon": step / 8,
+            "q": [step, 0.5],
+            "episode_seed": episode,
+            "policy_label": "greedy",
+            "render_payload": {"mode": "grid", "n": step},
+        }
+        for episode in range(episodes)
+        for step in range(length)
+        for stream in range(streams)
+    ]
+
+
+def key(event: dict[str, Any]) -> tuple[str, str, int, int]:
+    return event["worker_id"], event["agent_id"], event["episode"], event["step_index"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), streams=st.integers(1, 4), episodes=st.integers(1, 4), length=st.integers(1, 12))
+def test_any_history_of_copies_gives_the_published_run(data: st.DataObject, streams: int, episodes: int, length: int) -> None:
+    events = published(streams, episodes, length)
+    indices = st.integers(0, len(events) - 1)
+    frames = RunFrames("r")
+    # Poor copies, in any order, with holes and repeats; deltas are read on the way as a page would.
+    cursor, seen = Cursor(), 0
+    for _ in range(data.draw(st.integers(0, 8))):
+        start = data.draw(indices)
+        part = events[start : start + data.draw(st.integers(1, 30))]
+        lacks = data.draw(st.sets(st.sampled_from(OPTIONAL)))
+        poor = [{name: value for name, value in event.items() if name not in lacks} for event in part]
+        frames.append_steps(normalize.steps_from_events(poor).batch)
+        delta = frames.since(cursor, 10_000, 10_000)
+        seen += delta.steps.num_rows
+        cursor = delta.cursor
+    # In the end everything has come once, whole, in some order.
+    for event in data.draw(st.permutations(events)) if len(events) <= 24 else reversed(events):
+        frames.append_steps(normalize.steps_from_events([event]).batch)
+    seen += frames.since(cursor, 10_000, 10_000).steps.num_rows
+
+    rows = frames.steps_table().to_pylist()
+    assert seen == len(rows) == len(events) == frames.step_count
+    wanted = normalize.steps_from_events(events).batch.to_pylist()
+    by_key = {(w["worker_id"], w["agent_id"], w["episode"], w["step_index"]): w for w in wanted}
+    assert {(r["worker_id"], r["agent_id"], r["episode"], r["step_index"]): r for r in rows} == by_key
+    for episode in frames.episodes().to_dict("records"):
+        assert episode["steps"] == length
+        assert episode["total_reward"] == sum(range(length))
+        assert episode["complete"]
+        found = frames.find(episode["episode"], episode["agent_id"], episode["worker_id"])
+        assert frames.episode_table(found).column("step_index").to_pylist() == list(range(length))
+    assert not frames.problems()
