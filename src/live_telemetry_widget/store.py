@@ -1,0 +1,462 @@
+"""Runs in one SQLite file: what the daemon writes, what ``ltw.open`` reads, and what a recording is.
+
+``DATA_DIR/telemetry.sqlite3`` in WAL mode, so that any number of processes read while one writes. A *chunk* is an Arrow IPC
+stream (zstd) of one record batch; its rows have consecutive ``seq_id``, which count from 1 per run and kind, are given when
+the rows are committed, and never change. Small neighbouring chunks are merged in tiers, as in a log-structured merge tree:
+a row is rewritten O(log n) times, and a slow run does not leave a million chunks.
+
+**What survives.** A commit survives the death of the process at any moment (SIGKILL too): it is in the operating system's
+hands. ``synchronous=NORMAL`` does not wait for the disk at each commit, so a *power cut* or a crash of the operating system may
+take the commits since the last checkpoint (some 4 MB of log), newest first; it never leaves a torn or mixed-up file.
+``durable=True`` (``synchronous=FULL``) waits for the disk, at the price of one fsync a commit.
+
+Examples
+--------
+>>> import tempfile
+>>> from live_telemetry_widget import normalize
+>>> event = {"type": "step", "episode": 0, "step_index": 0, "action": 1, "reward": 1.0}
+>>> with tempfile.TemporaryDirectory() as folder, Store.open(folder) as store:
+...     store.append("r", "steps", [normalize.steps_from_events([event, event], run_id="r").batch])
+...     [batch.column("seq_id").to_pylist() for batch in store.read("r", "steps", since_seq=1)]
+(1, 2)
+[[2]]
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import pathlib
+import sqlite3
+import threading
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from live_telemetry_widget import _chunks
+from live_telemetry_widget.errors import ClosedError, RecordingError
+from live_telemetry_widget.schema import EPISODES, STEPS
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+
+Kind = Literal["steps", "episodes"]
+CORE: Final[dict[Kind, pa.Schema]] = {"steps": STEPS, "episodes": EPISODES}
+
+FILE_NAME: Final = "telemetry.sqlite3"
+#: Version of the file's layout. A newer one is refused; an older one is to be migrated here, one step a version.
+FORMAT: Final = 1
+#: "ltw1": tells a recording from any other SQLite file.
+_APPLICATION_ID: Final = 0x6C747731
+_BUSY_SECONDS: Final = 10.0
+
+_LAYOUT: Final = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE runs (
+        run_id TEXT PRIMARY KEY, status INTEGER NOT NULL, digest TEXT NOT NULL, config_json TEXT NOT NULL,
+        created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, last_heartbeat INTEGER, failure_reason TEXT,
+        record_seq INTEGER NOT NULL)""",
+    """CREATE TABLE chunks (
+        run_id TEXT NOT NULL, kind TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+        rows INTEGER NOT NULL, first_episode INTEGER NOT NULL, last_episode INTEGER NOT NULL, nbytes INTEGER NOT NULL,
+        data BLOB NOT NULL, PRIMARY KEY (run_id, kind, first_seq))""",
+    f"INSERT INTO meta VALUES ('format', '{FORMAT}')",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+)
+_RUN_COLUMNS: Final = (
+    "run_id, status, digest, config_json, created_at, updated_at, last_heartbeat, failure_reason, record_seq"
+)
+# The chunk that holds the first wanted row: the last one that begins at or before it, if it reaches that far, else the next.
+_CHUNK_AFTER: Final = """SELECT first_seq, last_seq, data FROM chunks WHERE run_id = :run AND kind = :kind AND last_seq > :since
+    AND first_seq >= coalesce((SELECT max(first_seq) FROM chunks
+        WHERE run_id = :run AND kind = :kind AND first_seq <= :since + 1), 0)
+    ORDER BY first_seq LIMIT 1"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunRow:
+    """What is kept of a run beside its rows; times in nanoseconds since 1970.
+
+    Attributes
+    ----------
+    status
+        A RunStatus number of generation 2.
+    digest
+        SHA-256 of the canonical config of a submitted run; empty for one that was opened.
+    record_seq
+        Number of its last change, counted over all runs of the file.
+    """
+
+    run_id: str
+    status: int
+    digest: str = ""
+    config_json: str = "{}"
+    created_at: int = 0
+    updated_at: int = 0
+    last_heartbeat: int | None = None
+    failure_reason: str | None = None
+    record_seq: int = 0
+
+
+class Pending(NamedTuple):
+    """Rows to be committed: batches of one run and kind, in order. Their ``seq_id`` is overwritten."""
+
+    run_id: str
+    kind: Kind
+    batches: Sequence[pa.RecordBatch]
+
+
+class Committed(NamedTuple):
+    """Rows as they were committed: one batch, numbered."""
+
+    run_id: str
+    kind: Kind
+    first_seq: int
+    last_seq: int
+    batch: pa.RecordBatch
+
+
+class _Tail:
+    """The chunks of a run and kind that may still be merged, and the last number given."""
+
+    def __init__(self, last_seq: int, pieces: list[_chunks.Piece]) -> None:
+        self.last_seq = last_seq
+        self.pieces = pieces
+
+
+class Store:
+    """One file of runs. Make it with :meth:`open`; any thread may use it.
+
+    One process at a time writes (the daemon holds a lock on the directory); reading needs no lock.
+    """
+
+    def __init__(self, path: pathlib.Path, *, read_only: bool, durable: bool = False) -> None:
+        self.path = path
+        self.read_only = read_only
+        self._durable = durable
+        self._closed = False
+        self._immutable = False
+        #: Reading connections that nobody uses at the moment.
+        self._idle: collections.deque[sqlite3.Connection] = collections.deque()
+        self._write_lock = threading.Lock()
+        self._tails: dict[tuple[str, Kind], _Tail] = {}
+        self._due: set[tuple[str, Kind]] = set()
+        self._writer = None if read_only else self._connect()
+
+    @classmethod
+    def open(cls, data_dir: str | os.PathLike[str], *, read_only: bool = False, durable: bool = False) -> Self:
+        """Open a data directory, or the SQLite file in it.
+
+        Parameters
+        ----------
+        data_dir
+            Made when it does not exist, unless `read_only`.
+        read_only
+            Create and change nothing. Works while another process writes.
+        durable
+            Wait for the disk at each commit, so that a power cut takes nothing that was acknowledged.
+
+        Raises
+        ------
+        RecordingError
+            It is no recording, or one of a newer version.
+        """
+        path = pathlib.Path(data_dir)
+        if read_only and not path.exists():
+            msg = f"{path} does not exist; give the data directory of a daemon, or the {FILE_NAME} in it"
+            raise RecordingError(msg)
+        if not read_only and not path.is_file():
+            path.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            path /= FILE_NAME
+        if read_only and not path.is_file():
+            msg = f"{path.parent} holds no {FILE_NAME}: not the data directory of a daemon, or one that never ran"
+            raise RecordingError(msg)
+        store = cls.__new__(cls)
+        try:
+            store.__init__(path, read_only=read_only, durable=durable)  # type: ignore[misc]
+            store._check()
+        except sqlite3.Error as error:
+            store._abandon()
+            msg = f"{path} cannot be used as a recording: {error}"
+            raise RecordingError(msg) from error
+        except RecordingError:
+            store._abandon()
+            raise
+        return store
+
+    # -- connections -------------------------------------------------------------------------------------------------
+
+    def _connect(self, *, reading: bool = False) -> sqlite3.Connection:
+        mode = "ro" if self.read_only or reading else "rwc"
+        uri = f"{self.path.absolute().as_uri()}?mode={mode}{'&immutable=1' if self._immutable else ''}"
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        if mode == "rwc":
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+        return connection
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection to read with; each thread has another, and those that are done are used again."""
+        if self._closed:
+            msg = f"{self.path} was closed before"
+            raise ClosedError(msg)
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect(reading=True)
+        try:
+            yield connection
+        finally:
+            if self._closed:
+                connection.close()
+            else:
+                self._idle.append(connection)
+
+    def _check(self) -> None:
+        """Refuse what is not ours or is newer, and lay out a new file."""
+        if self._writer is not None:
+            empty = self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+            if empty:
+                self._writer.execute("PRAGMA journal_mode = WAL")
+                with self._transaction() as writer:
+                    for statement in _LAYOUT:
+                        writer.execute(statement)
+        try:
+            found = self._format()
+        except sqlite3.OperationalError as error:
+            if not self.read_only or "no such table" in str(error):
+                raise
+            # A recording on a medium that cannot be written: SQLite may not make its side files there.
+            self._immutable = True
+            found = self._format()
+        if found != FORMAT:
+            msg = (
+                f"{self.path} has format {found}, which a newer version of live_telemetry_widget wrote; this one reads "
+                f"format {FORMAT}. Install the newer version to use it; nothing was changed."
+            )
+            raise RecordingError(msg)
+        if self._writer is not None:
+            self._writer.execute("PRAGMA journal_mode = WAL")
+
+    def _format(self) -> int:
+        with self._reader() as reader:
+            if reader.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+                msg = f"{self.path} is not a recording (it is an SQLite file of something else)"
+                raise RecordingError(msg)
+            return int(reader.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()[0])
+
+    def _abandon(self) -> None:
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+        if getattr(self, "_writer", None) is not None and self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def close(self) -> None:
+        """Close the file. A writer leaves a single plain file behind, readable from read-only media too."""
+        with self._write_lock:
+            if self._closed:
+                return
+            self._closed = True
+            while self._idle:
+                self._idle.pop().close()
+            if self._writer is not None:
+                self._writer.execute("PRAGMA busy_timeout = 200")
+                # Not while another process reads; then the side files stay until the last reader is gone.
+                with contextlib.suppress(sqlite3.OperationalError):
+                    self._writer.execute("PRAGMA journal_mode = DELETE")
+                self._writer.close()
+                self._writer = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        writer = self._writer
+        if writer is None:
+            if self._closed:
+                msg = f"{self.path} was closed before"
+                raise ClosedError(msg)
+            msg = f"{self.path} is open for reading only"
+            raise RecordingError(msg)
+        writer.execute("BEGIN IMMEDIATE")
+        try:
+            yield writer
+            writer.execute("COMMIT")
+        except BaseException:
+            # What was noted in memory may be of rows that are not there now: read it from the file again.
+            self._tails.clear()
+            if writer.in_transaction:
+                writer.execute("ROLLBACK")
+            raise
+
+    def append(self, run_id: str, kind: Kind, batches: Sequence[pa.RecordBatch]) -> tuple[int, int]:
+        """Commit batches of one run, merge what is due, and return the first and last number they got.
+
+        No rows give ``(last + 1, last)``.
+        """
+        committed = self.commit([Pending(run_id, kind, batches)])
+        self.compact()
+        return committed[0].first_seq, committed[0].last_seq
+
+    def commit(self, pending: Sequence[Pending], runs: Iterable[RunRow] = ()) -> list[Committed]:
+        """Write rows of many runs, and the records of runs, in one transaction; number the rows.
+
+        Either all of it is there when this returns, or nothing and this raises.
+
+        Raises
+        ------
+        sqlite3.Error
+            The disk is full, or the file cannot be written.
+        """
+        with self._write_lock, self._transaction() as writer:
+            marks = ", ".join("?" * 9)
+            writer.executemany(
+                f"INSERT OR REPLACE INTO runs ({_RUN_COLUMNS}) VALUES ({marks})",  # noqa: S608 - constants
+                [dataclasses.astuple(row) for row in runs],
+            )
+            return [self._insert(writer, item) for item in pending]
+
+    def _insert(self, writer: sqlite3.Connection, item: Pending) -> Committed:
+        tail = self._tail(writer, (item.run_id, item.kind))
+        core = CORE[item.kind]
+        batch = _chunks.combine(core, item.batches)
+        first, last = tail.last_seq + 1, tail.last_seq + batch.num_rows
+        at = batch.schema.get_field_index("seq_id")
+        numbers = pa.array(np.arange(first, last + 1, dtype=np.uint64))
+        batch = batch.set_column(at, core.field("seq_id"), numbers)
+        if batch.num_rows:
+            for piece, rows in _chunks.split(batch, first):
+                self._write_chunk(writer, item.run_id, item.kind, piece, rows)
+                tail.pieces.append(piece)
+            tail.last_seq = last
+            self._due.add((item.run_id, item.kind))
+        return Committed(item.run_id, item.kind, first, last, batch)
+
+    @staticmethod
+    def _write_chunk(
+        writer: sqlite3.Connection, run_id: str, kind: Kind, piece: _chunks.Piece, rows: pa.RecordBatch
+    ) -> None:
+        episodes = pc.min_max(rows.column("episode")).as_py()
+        span = (piece.first_seq, piece.first_seq + piece.rows - 1, piece.rows, episodes["min"], episodes["max"])
+        writer.execute(
+            "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (run_id, kind, *span, piece.nbytes, _chunks.encode(rows)),
+        )
+
+    def _tail(self, writer: sqlite3.Connection, key: tuple[str, Kind]) -> _Tail:
+        tail = self._tails.get(key)
+        if tail is None:
+            pieces: list[_chunks.Piece] = []
+            last = 0
+            for first, rows, nbytes in writer.execute(
+                "SELECT first_seq, rows, nbytes FROM chunks WHERE run_id = ? AND kind = ? ORDER BY first_seq DESC", key
+            ):
+                piece = _chunks.Piece(first, rows, nbytes)
+                last = last or first + rows - 1
+                if piece.sealed:
+                    break
+                pieces.append(piece)
+            tail = self._tails[key] = _Tail(last, pieces[::-1])
+        return tail
+
+    def compact(self, limit: int | None = None) -> int:
+        """Merge small neighbouring chunks where there are enough of them, at most `limit` times; return how often.
+
+        Each merge is a transaction of its own, so a reader sees the rows before or after it, and always all of them.
+        """
+        merged = 0
+        with self._write_lock:
+            while self._due and (limit is None or merged < limit):
+                key = next(iter(self._due))
+                with self._transaction() as writer:
+                    tail = self._tail(writer, key)
+                    at = _chunks.due(tail.pieces)
+                    if at is None:
+                        self._due.discard(key)
+                        continue
+                    self._merge(writer, key, tail, at)
+                merged += 1
+        return merged
+
+    def _merge(self, writer: sqlite3.Connection, key: tuple[str, Kind], tail: _Tail, at: int) -> None:
+        first = tail.pieces[at].first_seq
+        where = "FROM chunks WHERE run_id = ? AND kind = ? AND first_seq >= ?"
+        found = writer.execute(f"SELECT data {where} ORDER BY first_seq", (*key, first)).fetchall()  # noqa: S608 - constants
+        rows = _chunks.combine(CORE[key[1]], [_chunks.decode(data) for (data,) in found])
+        piece = _chunks.Piece(first, rows.num_rows, rows.nbytes)
+        writer.execute(f"DELETE {where}", (*key, first))  # noqa: S608 - constants
+        self._write_chunk(writer, *key, piece, rows)
+        tail.pieces[at:] = [] if piece.sealed else [piece]
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, run_id: str, kind: Kind, since_seq: int = 0, limit: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows numbered after `since_seq`, in order, at most `limit` of them, a chunk at a time.
+
+        Batches may differ in their further columns. Rows that are committed meanwhile are yielded too.
+        """
+        left = limit
+        while left is None or left > 0:
+            batch = self.read_chunk(run_id, kind, since_seq)
+            if batch is None:
+                return
+            if left is not None:
+                batch = batch.slice(0, left)
+                left -= batch.num_rows
+            since_seq = batch.column("seq_id")[batch.num_rows - 1].as_py()
+            yield batch
+
+    def read_chunk(self, run_id: str, kind: Kind, since_seq: int) -> pa.RecordBatch | None:
+        """Return the rows numbered after `since_seq` that the next chunk holds; None when there are none."""
+        # Each chunk is a query of its own: a cursor left open would keep the log from being checkpointed.
+        with self._reader() as reader:
+            found = reader.execute(_CHUNK_AFTER, {"run": run_id, "kind": kind, "since": since_seq}).fetchone()
+        if found is None:
+            return None
+        first, _, data = found
+        batch = _chunks.decode(data)
+        return batch.slice(since_seq + 1 - first) if first <= since_seq else batch
+
+    def last_seq(self, run_id: str, kind: Kind) -> int:
+        """Return the last number given to a row of that run and kind; 0 when there is none."""
+        with self._reader() as reader:
+            found = reader.execute(
+                "SELECT last_seq FROM chunks WHERE run_id = ? AND kind = ? ORDER BY first_seq DESC LIMIT 1", (run_id, kind)
+            ).fetchone()
+        return int(found[0]) if found else 0
+
+    def last_seqs(self) -> dict[tuple[str, Kind], int]:
+        """Return :meth:`last_seq` of every run and kind that has rows."""
+        return {
+            (run.run_id, kind): last
+            for run in self.runs()
+            for kind in CORE
+            if (last := self.last_seq(run.run_id, kind))
+        }
+
+    def runs(self) -> list[RunRow]:
+        """Return the runs in the order in which they were made."""
+        with self._reader() as reader:
+            found = reader.execute(f"SELECT {_RUN_COLUMNS} FROM runs ORDER BY created_at, run_id")  # noqa: S608
+            return [RunRow(*row) for row in found]
+
+    def run(self, run_id: str) -> RunRow | None:
+        """Return one run, or None."""
+        with self._reader() as reader:
+            found = reader.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id = ?", (run_id,)).fetchone()  # noqa: S608
+        return RunRow(*found) if found else None
