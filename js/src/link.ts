@@ -1,0 +1,124 @@
+// The only file that touches the anywidget model: kernel messages in, questions out.
+
+import type { AnyModel } from "@anywidget/types";
+import {
+  type AskRows,
+  type KernelMessage,
+  type PageMessage,
+  parseMessage,
+  type Push,
+  type Rows,
+  type Span,
+  type TableName,
+  VERSION,
+} from "./messages.ts";
+
+/** What of a model is used here, so that a test or a report can be one. */
+export type Model = Pick<AnyModel, "on" | "off" | "send">;
+
+export interface Clock {
+  now(): number;
+  after(milliseconds: number, callback: () => void): () => void;
+}
+
+export const browserClock: Clock = {
+  now: () => Date.now(),
+  after: (milliseconds, callback) => {
+    const handle = setTimeout(callback, milliseconds);
+    return () => clearTimeout(handle);
+  },
+};
+
+export interface Answer {
+  spans: Span[];
+  buffers: DataView[];
+}
+
+export interface Handlers {
+  push(push: Push, buffers: DataView[]): void;
+  /** Rows that this page asked for and no longer waits for: the kernel was busy for longer than the timeout. */
+  late(answer: Answer): void;
+  /** A message that is none; text for a person. */
+  faulted(message: string): void;
+}
+
+export interface Link {
+  askRows(table: TableName, first: number, count: number): Promise<Answer>;
+  close(): void;
+}
+
+export const ASK_TIMEOUT_MS = 15_000;
+
+interface Waiting {
+  resolve(answer: Answer): void;
+  reject(reason: Error): void;
+  stopClock(): void;
+}
+
+/**
+ * Listen to a model and tell its kernel that a page is here.
+ *
+ * The kernel's answers reach every page that shows the model (two browsers on one kernel), so ids start at a random number
+ * and an answer to somebody else's question is left alone.
+ */
+export function openLink(model: Model, handlers: Handlers, clock: Clock = browserClock, random = Math.random): Link {
+  const firstId = 1 + Math.floor(random() * 2 ** 30) * 2 ** 20;
+  let nextId = firstId;
+  const waiting = new Map<number, Waiting>();
+
+  const receive = (content: unknown, views: DataView[] = []): void => {
+    let message: KernelMessage;
+    try {
+      message = parseMessage(content);
+      if (message.kind !== "refused" && message.spans.length !== views.length) {
+        throw new Error(`a ${message.kind} names ${message.spans.length} buffers and brings ${views.length}`);
+      }
+      if (message.kind === "push") handlers.push(message, views);
+      else if (message.kind === "rows") answered(message, views);
+      else settle(message.id)?.reject(new Error(message.message));
+    } catch (error) {
+      handlers.faulted(error instanceof Error ? error.message : String(error));
+    }
+  };
+
+  const answered = (message: Rows, buffers: DataView[]): void => {
+    const answer = { spans: message.spans, buffers };
+    const asked = settle(message.id);
+    if (asked) asked.resolve(answer);
+    else if (message.id >= firstId && message.id < nextId) handlers.late(answer);
+  };
+
+  const settle = (id: number): Waiting | undefined => {
+    const held = waiting.get(id);
+    waiting.delete(id);
+    held?.stopClock();
+    return held;
+  };
+
+  const send = (message: PageMessage): void => model.send(message);
+
+  model.on("msg:custom", receive);
+  send({ kind: "ready", version: VERSION });
+
+  return {
+    askRows(table, first, count) {
+      const id = nextId++;
+      const message: AskRows = { kind: "ask_rows", version: VERSION, id, table, first, count };
+      return new Promise<Answer>((resolve, reject) => {
+        const stopClock = clock.after(ASK_TIMEOUT_MS, () => {
+          settle(id)?.reject(new Error(`the kernel did not answer within ${ASK_TIMEOUT_MS / 1000} s`));
+        });
+        waiting.set(id, { resolve, reject, stopClock });
+        try {
+          send(message);
+        } catch (error) {
+          settle(id)?.reject(error instanceof Error ? error : new Error(String(error)));
+        }
+      });
+    },
+    close() {
+      model.off("msg:custom", receive);
+      for (const id of [...waiting.keys()]) settle(id)?.reject(new Error("the view was closed"));
+    },
+  };
+}
