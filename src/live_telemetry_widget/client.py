@@ -30,7 +30,7 @@ MAX_MESSAGE: Final = 64 * 1024 * 1024
 _CALL_TIMEOUT: Final = 10.0
 
 #: Keepalive finds a connection that is only half there within 20 s: a ping after 10 s without traffic, 5 s for its answer.
-_OPTIONS: Final = (
+CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.keepalive_time_ms", 10_000),
@@ -148,7 +148,7 @@ class TrainerClient:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._trainer = trainer_pb2_grpc.TrainerServiceStub(self._channel)
         self._telemetry = telemetry_pb2_grpc.TelemetryServiceStub(self._channel)
         self._generation: Generation | None = None

@@ -54,7 +54,7 @@ class LiveView:
         self._asks: collections.deque[dict[str, Any]] = collections.deque(maxlen=64)
         self._cursor = Cursor()
         self._rates: collections.deque[tuple[float, int]] = collections.deque()
-        self._grid: tuple[int, messages.Grid | None] = (-1, None)
+        self._grid: tuple[int, grids.Grid | None] = (-1, None)
         self._stop_listening = feed.listen(self._wake.set)
         self._thread = threading.Thread(target=self._main, name=f"live-telemetry-view {feed.run_id}", daemon=True)
         self._thread.start()
@@ -207,7 +207,7 @@ class LiveView:
             return 0.0
         return (steps - before) / span if span > 0 else 0.0
 
-    def _newest_grid(self, newest: pa.Table, rows: int) -> messages.Grid | None:
+    def _newest_grid(self, newest: pa.Table, rows: int) -> grids.Grid | None:
         """Return the grid of the newest step that can be drawn; that of the last push when nothing came."""
         if rows == self._grid[0]:
             return self._grid[1]

@@ -7,7 +7,10 @@ the page shows it with ``textContent`` only.
 
 from __future__ import annotations
 
-from typing import Final, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from live_telemetry_widget.grids import Grid
 
 #: Raised when a field changes its meaning; a page that meets another number says so instead of guessing.
 VERSION: Final = 1
@@ -51,27 +54,6 @@ class ProblemCount(TypedDict):
     kind: str
     count: int
     detail: str
-
-
-class Mark(TypedDict):
-    """A thing on the grid that is not the agent: ``kind`` is ``"passenger"``, ``"destination"``, ``"cracked"``, ``"start"``."""
-
-    kind: str
-    row: int
-    col: int
-    label: NotRequired[str]
-
-
-class Grid(TypedDict):
-    """What the grid view paints (made by :mod:`live_telemetry_widget.grids`)."""
-
-    game: str  # "FrozenLake", "CliffWalking", "Taxi", ... or "" when only the letters are known
-    tiles: list[str]  # one string a row, one character a cell
-    agent: list[int] | None  # [row, col]
-    marks: list[Mark]
-    walls: list[list[int]]  # [row, col] pairs: a wall on the east side of that cell
-    action: str  # "down", "2", ... ; "" when unknown
-    caption: str  # "episode 3, step 5"
 
 
 class State(TypedDict):

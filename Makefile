@@ -1,0 +1,58 @@
+# The commands that people and CI run. `make help` lists them.
+SHELL := /bin/bash
+PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(p) 2>/dev/null)))
+BIN := .venv/bin
+STATIC := src/live_telemetry_widget/view/static
+JS_SOURCES := $(wildcard js/src/*.ts js/src/*.css) js/build.mjs
+
+.PHONY: help setup demo test check test-python test-js test-browser bench proto clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: .venv/.installed $(STATIC)/widget.js ## virtual environment, packages, bundle
+
+.venv/.installed: pyproject.toml constraints.txt hatch_build.py
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(f"Python 3.11 or newer is needed, {sys.version.split()[0]} was found" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+js/node_modules/.installed: js/package.json js/package-lock.json
+	@command -v npm >/dev/null || { echo "Node 20 with npm is needed and was not found"; exit 1; }
+	cd js && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(STATIC)/widget.js: js/node_modules/.installed $(JS_SOURCES)
+	cd js && npm run --silent build
+	@touch $@
+
+demo: setup ## a live run in JupyterLab; CHECK=1 runs it without a person
+	$(BIN)/python scripts/demo.py $(if $(CHECK),--check)
+
+test: setup check test-js test-python ## all checks and tests
+
+check: setup ## formatting, lint, types, generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/gen_proto.py --check
+	cd js && npm run --silent check
+
+test-js: setup ## the page's own tests
+	cd js && npm run --silent test
+
+test-python: setup ## pytest, the browser's tests included
+	scripts/need-chromium
+	$(BIN)/python -m pytest -q --durations=8
+
+test-browser: setup ## only the tests in a real browser
+	scripts/need-chromium
+	$(BIN)/python -m pytest -q tests/browser
+
+proto: setup ## regenerate the wire code
+	$(BIN)/python scripts/gen_proto.py
+
+clean: ## remove what setup made
+	rm -rf .venv js/node_modules $(STATIC) demo-out
