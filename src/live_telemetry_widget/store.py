@@ -442,12 +442,9 @@ class Store:
 
     def last_seqs(self) -> dict[tuple[str, Kind], int]:
         """Return :meth:`last_seq` of every run and kind that has rows."""
-        return {
-            (run.run_id, kind): last
-            for run in self.runs()
-            for kind in CORE
-            if (last := self.last_seq(run.run_id, kind))
-        }
+        with self._reader() as reader:
+            keys = reader.execute("SELECT DISTINCT run_id, kind FROM chunks").fetchall()
+        return {(run_id, kind): self.last_seq(run_id, kind) for run_id, kind in keys}
 
     def runs(self) -> list[RunRow]:
         """Return the runs in the order in which they were made."""

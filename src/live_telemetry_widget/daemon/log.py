@@ -1,184 +1,255 @@
 """The durable log: commit first, then acknowledge and fan out.
 
-Publishers hand batches in and wait for their commit; a commit every few milliseconds takes all that wait. A subscriber is a
-cursor: it is given what is committed after its number, from memory when that is recent, from the file otherwise. However slow
-it is, nothing is dropped for it, and it costs no more than the batch in its hands.
+Publishers hand batches in and are told of their commit; one thread commits all that waits, every few milliseconds. A subscriber
+is no more than a number: it asks for what comes after it, and is given it from memory when it is recent, from the file
+otherwise. However slow it is, nothing is dropped for it, and it costs no more than the chunk in its hands.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import collections
 import concurrent.futures
+import dataclasses
 import logging
-from typing import TYPE_CHECKING, Any, Final
+import sqlite3
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Final
 
-from live_telemetry_widget.store import Appended, Kind, RunRow, Store, after, numbered
+import pyarrow as pa
+
+from live_telemetry_widget.errors import ClosedError
+from live_telemetry_widget.store import Committed, Kind, Pending, RunRow, Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    import pyarrow as pa
+    from collections.abc import Sequence
 
 _LOG: Final = logging.getLogger(__name__)
 
-#: Seconds for which batches gather before a commit.
-_GATHER: Final = 0.005
-#: Publishers are held back while more than so many rows wait for their commit.
-_MOST_PENDING: Final = 32_768
-#: Rows of each stream that stay in memory for subscribers that keep up, and for how many streams.
-_RECENT_ROWS: Final = 8_192
-_RECENT_STREAMS: Final = 64
-#: Rows that a subscriber is given at a time.
-_READ_ROWS: Final = 1_024
+#: Seconds for which work gathers before a commit.
+_LINGER: Final = 0.002
+#: Publishers are held back while more than so many bytes wait for their commit.
+_MAX_PENDING: Final = 64 * 1024 * 1024
+#: So many bytes of what was committed last stay in memory, for the subscribers that keep up.
+_MAX_RECENT: Final = 64 * 1024 * 1024
+_READERS: Final = 4
 
-_Stream = tuple[str, Kind]
+_Key = tuple[str, Kind]
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Work:
+    """Something to be committed, and who waits for it."""
+
+    done: asyncio.Future[None]
+    rows: Pending | None = None
+    run: RunRow | None = None
+    nbytes: int = 0
 
 
 class _Recent:
-    """The newest committed batches of one stream."""
+    """The batches that were committed last, over all runs, up to a number of bytes."""
 
-    def __init__(self) -> None:
-        self.batches: collections.deque[tuple[int, int, pa.RecordBatch]] = collections.deque()
-        self.rows = 0
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held: dict[_Key, list[Committed]] = {}
+        self._order: collections.deque[_Key] = collections.deque()
+        self.nbytes = 0
 
-    def add(self, first: int, last: int, batch: pa.RecordBatch) -> None:
-        self.batches.append((first, last, batch))
-        self.rows += batch.num_rows
-        while self.rows > _RECENT_ROWS and len(self.batches) > 1:
-            self.rows -= self.batches.popleft()[2].num_rows
+    def add(self, committed: Committed) -> None:
+        key = (committed.run_id, committed.kind)
+        self._held.setdefault(key, []).append(committed)
+        self._order.append(key)
+        self.nbytes += committed.batch.nbytes
+        while self.nbytes > self._limit:
+            oldest = self._order.popleft()
+            # A run has a few thousand of these at most, so taking from the front is cheap.
+            self.nbytes -= self._held[oldest].pop(0).batch.nbytes
+            if not self._held[oldest]:
+                del self._held[oldest]
 
-    def next_after(self, since: int) -> pa.RecordBatch | None:
-        """Return the batch that holds row `since` + 1, cut to what is after `since`; None when it is not in memory."""
-        if not self.batches or since + 1 < self.batches[0][0]:
+    def after(self, key: _Key, since_seq: int) -> pa.RecordBatch | None:
+        """Return the rows after `since_seq` of the batch that holds the next one; None when that is not here."""
+        held = self._held.get(key)
+        if not held or held[0].first_seq > since_seq + 1:
             return None
-        for _, last, batch in self.batches:
-            if last > since:
-                return after(batch, since)
-        return None
+        found = held[bisect.bisect_right(held, since_seq, key=lambda committed: committed.last_seq)]
+        return found.batch.slice(max(0, since_seq + 1 - found.first_seq))
 
 
-class Log:
-    """A store with one writer thread, one reader thread, group commit and subscribers. Lives on one event loop."""
+class DurableLog:
+    """A store with one writing thread, a few reading ones, and subscribers. Lives on one event loop.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._reader = store.reader()
-        self._writing = concurrent.futures.ThreadPoolExecutor(1, "log-writer")
-        self._reading = concurrent.futures.ThreadPoolExecutor(1, "log-reader")
-        self._pending: list[tuple[str, Kind, pa.RecordBatch, asyncio.Future[Appended]]] = []
-        self._pending_rows = 0
-        self._has_room = asyncio.Event()
-        self._has_room.set()
-        self._committing: asyncio.Task[None] | None = None
-        self._recent: collections.OrderedDict[_Stream, _Recent] = collections.OrderedDict()
-        self._last: dict[_Stream, int] = {}
-        self._grown: dict[_Stream, asyncio.Event] = {}
-        self.commits = 0
+    Parameters
+    ----------
+    store
+        Open for writing; closed by :meth:`close`.
+    max_pending, max_recent
+        Bounds in bytes on what waits for a commit and on what is held for subscribers.
+    """
+
+    def __init__(self, store: Store, *, max_pending: int = _MAX_PENDING, max_recent: int = _MAX_RECENT) -> None:
+        self.store = store
+        self._loop = asyncio.get_running_loop()
+        self._last = store.last_seqs()
+        self._recent = _Recent(max_recent)
+        self._max_pending = max_pending
+        self._pending_bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._ending = False
+        #: Set when rows of that run come; held only by those that wait for it.
+        self._grown: weakref.WeakValueDictionary[_Key, asyncio.Event] = weakref.WeakValueDictionary()
+        self._readers = concurrent.futures.ThreadPoolExecutor(_READERS, "log-reader")
+        self._queue: list[_Work] = []
+        self._work = threading.Condition()
+        self._closing = False
+        self._failing = ""
+        self._writer = threading.Thread(target=self._write, name="log-writer")
+        self._writer.start()
+
+    @property
+    def trouble(self) -> str:
+        """Why the last commit failed; empty when it did not."""
+        return self._failing if self._writer.is_alive() else "the thread that commits has ended"
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    async def append(self, run_id: str, kind: Kind, batch: pa.RecordBatch) -> Appended:
-        """Commit a batch; return the numbers it got. Cancelling the wait does not undo it."""
-        await self._has_room.wait()
-        future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-        self._pending.append((run_id, kind, batch, future))
-        self._pending_rows += batch.num_rows
-        if self._pending_rows > _MOST_PENDING:
-            self._has_room.clear()
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_all(), name="commit")
-        return await asyncio.shield(future)
+    def append(self, run_id: str, kind: Kind, batch: pa.RecordBatch) -> asyncio.Future[None]:
+        """Queue rows, behind everything queued before; the future is done once they are committed."""
+        work = _Work(self._loop.create_future(), Pending(run_id, kind, [batch]), nbytes=batch.nbytes)
+        self._pending_bytes += work.nbytes
+        if self._pending_bytes > self._max_pending:
+            self._room.clear()
+        return self._put(work)
 
-    async def _commit_all(self) -> None:
-        """Commit until nothing waits."""
-        try:
-            await asyncio.sleep(_GATHER)
-            while self._pending:
-                taken, self._pending = self._pending, []
-                self._pending_rows = 0
-                self._has_room.set()
-                await self._commit(taken)
-        finally:
-            self._committing = None
+    def put_run(self, run: RunRow) -> asyncio.Future[None]:
+        """Queue a run's record likewise."""
+        return self._put(_Work(self._loop.create_future(), run=run))
 
-    async def _commit(self, taken: list[tuple[str, Kind, pa.RecordBatch, asyncio.Future[Appended]]]) -> None:
+    def _put(self, work: _Work) -> asyncio.Future[None]:
+        with self._work:
+            if self._closing:
+                work.done.set_exception(ClosedError("the log is closed"))
+                return work.done
+            self._queue.append(work)
+            self._work.notify()
+        return work.done
+
+    async def room(self) -> None:
+        """Wait until the queue is not too long; a publisher does so before it reads more."""
+        if not self._room.is_set():
+            await self._room.wait()
+
+    def _write(self) -> None:
+        """Commit, again and again; what the writing thread does."""
+        while True:
+            with self._work:
+                while not self._queue and not self._closing:
+                    self._work.wait()
+                if not self._queue:
+                    return
+            if not self._closing:
+                time.sleep(_LINGER)
+            with self._work:
+                taken, self._queue = self._queue, []
+            self._commit(taken)
+            try:
+                # One at a time, after the fan-out, so that a merge delays the next commit and never this one.
+                self.store.compact(limit=1)
+            except (sqlite3.Error, pa.ArrowException) as error:
+                _LOG.warning("chunks could not be merged, which can wait: %s", error)
+
+    def _commit(self, taken: Sequence[_Work]) -> None:
+        rows: dict[_Key, list[pa.RecordBatch]] = {}
+        for work in taken:
+            if work.rows is not None:
+                rows.setdefault((work.rows.run_id, work.rows.kind), []).extend(work.rows.batches)
         try:
-            appended = await self._write(lambda: self._store.append([(r, k, b) for r, k, b, _ in taken]))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the publishers' to hear
-            for _, _, _, future in taken:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        self.commits += 1
-        last = {(a.run_id, a.kind): a.first_seq for a in appended}
-        for run_id, kind, batch, future in taken:
-            stream = (run_id, kind)
-            first = last[stream]
-            end = first + batch.num_rows - 1
-            last[stream] = end + 1
-            self._last[stream] = end
-            recent = self._recent.setdefault(stream, _Recent())
-            self._recent.move_to_end(stream)
-            recent.add(first, end, numbered(batch, first))
-            if not future.done():
-                future.set_result(Appended(run_id, kind, first, end))
-        while len(self._recent) > _RECENT_STREAMS:
-            self._recent.popitem(last=False)
-        for stream in last:
-            event = self._grown.pop(stream, None)
+            committed = self.store.commit(
+                [Pending(run_id, kind, batches) for (run_id, kind), batches in rows.items()],
+                [work.run for work in taken if work.run is not None],
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
+            if len(taken) > 1:
+                # One publisher's trouble is not the others'.
+                for work in taken:
+                    self._commit([work])
+                return
+            self._failing = str(error)
+            _LOG.error("commit failed: %s", error)  # noqa: TRY400 - the publisher is told, the trace says nothing more
+            self._loop.call_soon_threadsafe(self._settle, taken, (), error)
+        else:
+            self._failing = ""
+            self._loop.call_soon_threadsafe(self._settle, taken, committed, None)
+
+    def _settle(self, taken: Sequence[_Work], committed: Sequence[Committed], error: Exception | None) -> None:
+        """Tell the publishers, then the subscribers; on the loop."""
+        for work in taken:
+            self._pending_bytes -= work.nbytes
+            if work.done.done():
+                continue
+            if error is None:
+                work.done.set_result(None)
+            else:
+                work.done.set_exception(error)
+        if self._pending_bytes <= self._max_pending:
+            self._room.set()
+        for item in committed:
+            key = (item.run_id, item.kind)
+            self._last[key] = item.last_seq
+            self._recent.add(item)
+            event = self._grown.pop(key, None)
             if event is not None:
                 event.set()
 
-    async def _write(self, function: Callable[[], Any]) -> Any:  # noqa: ANN401
-        return await asyncio.get_running_loop().run_in_executor(self._writing, function)
-
-    async def put_run(self, run: RunRow) -> None:
-        """Write a run's row."""
-        await self._write(lambda: self._store.put_run(run))
-
-    async def runs(self) -> list[RunRow]:
-        """Return every run's row."""
-        return await self._write(self._store.runs)  # type: ignore[no-any-return]
-
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    async def last_seq(self, run_id: str, kind: Kind) -> int:
-        """Return the last committed number of a run; 0 when it has none."""
-        stream = (run_id, kind)
-        if stream not in self._last:
-            found = await self._read(lambda: self._reader.last_seq(run_id, kind))
-            self._last.setdefault(stream, found)
-        return self._last[stream]
+    def last_seq(self, run_id: str, kind: Kind) -> int:
+        """Return the number of the last committed row; 0 when there is none."""
+        return self._last.get((run_id, kind), 0)
 
-    async def _read(self, function: Callable[[], Any]) -> Any:  # noqa: ANN401
-        return await asyncio.get_running_loop().run_in_executor(self._reading, function)
+    async def after(self, run_id: str, kind: Kind, since_seq: int) -> pa.RecordBatch:
+        """Return the next rows after `since_seq`, at least one; wait until there are some.
 
-    async def follow(self, run_id: str, kind: Kind, since_seq: int) -> AsyncIterator[pa.RecordBatch]:
-        """Yield everything after `since_seq`, in order, without a seam between what was and what comes; never ends."""
-        at, stream = since_seq, (run_id, kind)
-        await self.last_seq(run_id, kind)
-        while True:
-            if self._last[stream] <= at:
-                await self._grown.setdefault(stream, asyncio.Event()).wait()
-                continue
-            recent = self._recent.get(stream)
-            batch = recent.next_after(at) if recent else None
-            if batch is not None:
-                found = [batch]
-            else:
-                since = at
-                found = await self._read(lambda: self._reader.read(run_id, kind, since, _READ_ROWS))
-            for part in found:
-                for start in range(0, part.num_rows, _READ_ROWS):
-                    yield part.slice(start, _READ_ROWS)
-                at = int(part.column("seq_id")[-1].as_py())
+        Raises
+        ------
+        ClosedError
+            The daemon is shutting down.
+        """
+        key = (run_id, kind)
+        while not self._ending:
+            if self._last.get(key, 0) > since_seq:
+                batch = self._recent.after(key, since_seq)
+                if batch is None:
+                    read = self.store.read_chunk
+                    batch = await self._loop.run_in_executor(self._readers, read, run_id, kind, since_seq)
+                if batch is not None:
+                    return batch
+            event = self._grown.get(key)
+            if event is None:
+                event = self._grown[key] = asyncio.Event()
+            await event.wait()
+        msg = "the log is closed"
+        raise ClosedError(msg)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """End the subscribers; publishers may go on."""
+        self._ending = True
+        for event in list(self._grown.values()):
+            event.set()
 
     async def close(self) -> None:
-        """Commit what waits, then close the file."""
-        while self._committing is not None:
-            await asyncio.wait([self._committing])
-        self._writing.shutdown()
-        self._reading.shutdown()
-        self._reader.close()
-        self._store.close()
+        """Commit what waits, then close the store."""
+        self.end()
+        with self._work:
+            self._closing = True
+            self._work.notify()
+        await asyncio.to_thread(self._writer.join)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self.store.close)

@@ -1,0 +1,74 @@
+"""One daemon per data directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Final, Self
+
+from live_telemetry_widget.errors import RecordingError
+
+if TYPE_CHECKING:
+    import pathlib
+
+FILE_NAME: Final = "daemon.lock"
+
+
+class DirectoryLock:
+    """A lock on a data directory, which the operating system lifts when the process ends, however it ends.
+
+    Parameters
+    ----------
+    data_dir
+        An existing directory.
+
+    Raises
+    ------
+    RecordingError
+        Another daemon holds it; the message names its process id.
+    """
+
+    def __init__(self, data_dir: pathlib.Path) -> None:
+        path = data_dir / FILE_NAME
+        # Never deleted: a lock on a file that someone unlinked would lock nobody out.
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(self._descriptor)
+        except OSError as error:
+            holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() if os.name == "posix" else ""
+            os.close(self._descriptor)
+            msg = (
+                f"another daemon{f' (process {holder})' if holder else ''} uses {data_dir}; "
+                "stop it, or give this one another --data-dir"
+            )
+            raise RecordingError(msg) from error
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        """Let another daemon in."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        # A byte far behind the text, because a locked byte cannot be read there.
+        os.lseek(descriptor, 1 << 20, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,52 @@
+"""How the daemon says no: one exception with a gRPC status, and its way into a call."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from live_telemetry_widget.errors import ClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class RefusalError(Exception):
+    """An answer other than yes.
+
+    Attributes
+    ----------
+    code : grpc.StatusCode
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def invalid(message: str) -> RefusalError:
+    """Return what is answered to a request that can never work."""
+    return RefusalError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def precondition(message: str) -> RefusalError:
+    """Return what is answered to a request that does not work as things stand."""
+    return RefusalError(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+@contextlib.asynccontextmanager
+async def answering(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+    """Turn what a handler raises into the call's status."""
+    try:
+        yield
+    except RefusalError as refusal:
+        await context.abort(refusal.code, str(refusal))
+    except ClosedError:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the daemon is shutting down")
+    except sqlite3.Error as error:
+        full = "full" in str(error)
+        code = grpc.StatusCode.RESOURCE_EXHAUSTED if full else grpc.StatusCode.INTERNAL
+        await context.abort(code, f"could not be committed: {error}; nothing after the last acknowledgement is kept")

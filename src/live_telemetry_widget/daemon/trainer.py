@@ -1,0 +1,165 @@
+"""``gymgui.trainer.TrainerService`` as of generation 2: the wire that clients, proxies and workers in use speak."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+
+from live_telemetry_widget import normalize
+from live_telemetry_widget.daemon.refusal import answering, invalid
+from live_telemetry_widget.proto import trainer_pb2, trainer_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from live_telemetry_widget.daemon.publish import Intake
+    from live_telemetry_widget.store import Kind, RunRow
+
+_Context = grpc.aio.ServicerContext
+
+#: Rows that are turned into messages in one go: some milliseconds, in which the loop does nothing else.
+_ROWS_AT_ONCE: Final = 256
+
+
+class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
+    """Every call of the wire; see the ``.proto`` file for what each is for."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._log = intake.log
+        self._runs = intake.runs
+        self._started_at = time.time_ns()
+        self.address = ""
+
+    # -- runs --------------------------------------------------------------------------------------------------------
+
+    async def SubmitRun(  # noqa: N802 - gRPC's names, here and below
+        self, request: trainer_pb2.SubmitRunRequest, context: _Context
+    ) -> trainer_pb2.SubmitRunResponse:
+        """Make a run. Its worker is not started from here yet: it comes by itself."""
+        async with answering(context):
+            run = await self._runs.submit(request.run_id, request.config_json)
+        return trainer_pb2.SubmitRunResponse(run_id=run.run_id, digest=run.digest)
+
+    async def CancelRun(  # noqa: N802
+        self, request: trainer_pb2.CancelRunRequest, context: _Context
+    ) -> trainer_pb2.CancelRunResponse:
+        """End a run."""
+        async with answering(context):
+            await self._runs.end(request.run_id, "cancelled by request")
+        return trainer_pb2.CancelRunResponse()
+
+    async def ListRuns(  # noqa: N802
+        self, request: trainer_pb2.ListRunsRequest, _: _Context
+    ) -> trainer_pb2.ListRunsResponse:
+        """Answer the runs, or those in some states."""
+        runs = self._runs.list(frozenset(request.status_filter))
+        return trainer_pb2.ListRunsResponse(runs=[_record(run, run.record_seq) for run in runs])
+
+    async def WatchRuns(  # noqa: N802
+        self, request: trainer_pb2.WatchRunsRequest, context: _Context
+    ) -> AsyncIterator[trainer_pb2.RunRecord]:
+        """Stream the runs as they are, then each change; or the changes after a number."""
+        statuses = frozenset(request.status_filter)
+        async with answering(context):
+            async for run, seq in self._runs.watch(request.since_seq):
+                if not statuses or run.status in statuses:
+                    yield _record(run, seq)
+
+    async def Heartbeat(  # noqa: N802
+        self, request: trainer_pb2.HeartbeatRequest, context: _Context
+    ) -> trainer_pb2.HeartbeatResponse:
+        """Note a sign of life."""
+        async with answering(context):
+            await self._runs.heartbeat(request.run_id)
+        return trainer_pb2.HeartbeatResponse()
+
+    async def GetHealth(  # noqa: N802
+        self, _: trainer_pb2.HealthCheckRequest, __: _Context
+    ) -> trainer_pb2.HealthCheckResponse:
+        """Say who answers; not healthy while commits fail."""
+        healthy = not self._log.trouble
+        answer = trainer_pb2.HealthCheckResponse(pid=os.getpid(), listen_address=self.address, healthy=healthy)
+        answer.started_at.FromNanoseconds(self._started_at)
+        return answer
+
+    async def RegisterWorker(  # noqa: N802
+        self, request: trainer_pb2.RegisterWorkerRequest, context: _Context
+    ) -> trainer_pb2.RegisterWorkerResponse:
+        """Take a worker's handshake."""
+        async with answering(context):
+            if not request.run_id:
+                msg = "run_id is empty; name the run that the worker is of"
+                raise invalid(msg)
+            token = await self._runs.register(request.run_id, request.worker_id)
+        version = request.proto_version or "MOSAIC/1.0"
+        return trainer_pb2.RegisterWorkerResponse(accepted_version=version, session_token=token)
+
+    async def ControlStream(  # noqa: N802
+        self, _: AsyncIterator[trainer_pb2.ControlEvent], context: _Context
+    ) -> AsyncIterator[trainer_pb2.ControlEvent]:
+        """Answer as generation 2 does today."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this daemon does not relay control events to workers yet")
+        yield trainer_pb2.ControlEvent()  # never reached; it makes this the stream that gRPC expects
+
+    # -- telemetry ---------------------------------------------------------------------------------------------------
+
+    async def PublishRunSteps(  # noqa: N802
+        self, messages: AsyncIterator[trainer_pb2.RunStep], context: _Context
+    ) -> trainer_pb2.PublishTelemetryResponse:
+        """Commit a stream of steps; the answer counts what is committed."""
+        async with answering(context):
+            return await self._intake.publish("steps", messages)
+
+    async def PublishRunEpisodes(  # noqa: N802
+        self, messages: AsyncIterator[trainer_pb2.RunEpisode], context: _Context
+    ) -> trainer_pb2.PublishTelemetryResponse:
+        """Commit a stream of episodes likewise."""
+        async with answering(context):
+            return await self._intake.publish("episodes", messages)
+
+    async def StreamRunSteps(  # noqa: N802
+        self, request: trainer_pb2.StreamStepsRequest, context: _Context
+    ) -> AsyncIterator[trainer_pb2.RunStep]:
+        """Stream every step after since_seq, then live ones."""
+        async with answering(context):
+            async for batch in self._follow(request, "steps"):
+                for message in normalize.step_messages(batch):
+                    yield message
+
+    async def StreamRunEpisodes(  # noqa: N802
+        self, request: trainer_pb2.StreamEpisodesRequest, context: _Context
+    ) -> AsyncIterator[trainer_pb2.RunEpisode]:
+        """Stream every episode after since_seq, then live ones."""
+        async with answering(context):
+            async for batch in self._follow(request, "episodes"):
+                for message in normalize.episode_messages(batch):
+                    yield message
+
+    async def _follow(
+        self, request: trainer_pb2.StreamStepsRequest | trainer_pb2.StreamEpisodesRequest, kind: Kind
+    ) -> AsyncIterator[Any]:
+        if not request.run_id:
+            msg = "run_id is empty; name the run to stream"
+            raise invalid(msg)
+        at = request.since_seq
+        while True:
+            batch = await self._log.after(request.run_id, kind, at)
+            for offset in range(0, batch.num_rows, _ROWS_AT_ONCE):
+                yield batch.slice(offset, _ROWS_AT_ONCE)
+            at += batch.num_rows
+
+
+def _record(run: RunRow, seq: int) -> trainer_pb2.RunRecord:
+    record = trainer_pb2.RunRecord(run_id=run.run_id, digest=run.digest, seq_id=seq)
+    record.status = run.status  # type: ignore[assignment]  # an int is what the wire has
+    record.created_at.FromNanoseconds(run.created_at)
+    record.updated_at.FromNanoseconds(run.updated_at)
+    if run.last_heartbeat is not None:
+        record.last_heartbeat.FromNanoseconds(run.last_heartbeat)
+    if run.failure_reason:
+        record.failure_reason = run.failure_reason
+    return record
