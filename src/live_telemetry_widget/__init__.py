@@ -11,6 +11,7 @@ Names are loaded when they are first used, so that a worker that imports a part 
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Final
 
 from live_telemetry_widget._version import __version__
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from live_telemetry_widget.schema import Problem, RunKey, RunState
     from live_telemetry_widget.session import Client, Recording, connect
     from live_telemetry_widget.session import open_recording as open  # noqa: A004 - ltw.open, as in wave.open
+
+# Silent unless the user asks: a notebook's cells are no place for log lines.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOME: Final = {
     "Client": "session",

@@ -152,7 +152,7 @@ class TrainerClient:
         self._trainer = trainer_pb2_grpc.TrainerServiceStub(self._channel)
         self._telemetry = telemetry_pb2_grpc.TelemetryServiceStub(self._channel)
         self._generation: Generation | None = None
-        self._describes = True
+        self._ours: bool | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -211,18 +211,36 @@ class TrainerClient:
             ):
                 yield episode
 
+    async def is_ours(self) -> bool:
+        """Whether the daemon is one of this package, which keeps its sequence numbers for good; asked once."""
+        if self._ours is None:
+            with contextlib.suppress(RunNotFoundError):
+                await self.describe("")
+        return self._ours is not False
+
     async def describe(self, run_id: str) -> RunDetails | None:
-        """Return what our own daemon says of a run; None when the daemon is another's."""
-        if not self._describes:
+        """Return what our own daemon says of a run; None when the daemon is another's.
+
+        Raises
+        ------
+        RunNotFoundError
+            It is ours, and knows no such run (yet).
+        """
+        if self._ours is False:
             return None
         request = telemetry_pb2.DescribeRunRequest(run_id=run_id)
         try:
             answer = await self._telemetry.DescribeRun(request, timeout=_CALL_TIMEOUT)
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:
-                self._describes = False
+                self._ours = False
                 return None
+            if error.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT}:
+                self._ours = True
+                msg = f"the daemon at {self.address} knows no run {run_id!r}"
+                raise RunNotFoundError(msg) from error
             raise self._error(error) from error
+        self._ours = True
         return RunDetails(answer.config_json, answer.last_step_seq, answer.last_episode_seq, answer.ended)
 
     async def cancel_run(self, run_id: str) -> None:

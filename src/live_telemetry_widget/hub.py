@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from live_telemetry_widget import normalize
 from live_telemetry_widget.bus import RunBus
 from live_telemetry_widget.client import Backoff, RunInfo, TrainerClient
-from live_telemetry_widget.errors import ClosedError, ConnectError, DaemonError
+from live_telemetry_widget.errors import ClosedError, ConnectError, DaemonError, RunNotFoundError
 from live_telemetry_widget.feed import Link, RunFeed
 from live_telemetry_widget.proto import trainer_pb2
 from live_telemetry_widget.schema import Problem, RunState
@@ -330,6 +330,8 @@ class TelemetryAsyncHub:
         if feed.details is None or (feed.state.ended and not feed.details.ended):
             try:
                 feed.details = await client.describe(run_id)
+            except RunNotFoundError:
+                return  # the watch says when it is made
             except DaemonError as error:
                 _LOG.warning("describing run %s: %s", run_id, error)
             feed.touch()
@@ -379,7 +381,7 @@ class TelemetryAsyncHub:
         Only ours keeps its numbers over a restart; in another's, a number that was seen may name a new step.
         """
         feed = inbox.feed
-        ours = await client.describe(feed.run_id) is not None if feed.details is None else True
+        ours = await client.is_ours()
         if inbox.kind == "steps":
             return client.stream_steps(feed.run_id, feed.step_seq if ours else 0)
         return client.stream_episodes(feed.run_id, feed.episode_seq if ours else 0)
