@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import difflib
+import os
+import time
 import weakref
 from typing import TYPE_CHECKING, Final, Self
 
 import pandas as pd
 
-from live_telemetry_widget.client import DEFAULT_ADDRESS, RunInfo, run_state
-from live_telemetry_widget.errors import RunNotFoundError
+from live_telemetry_widget.client import DEFAULT_ADDRESS, Generation, RunDetails, RunInfo, run_state
+from live_telemetry_widget.errors import RunNotFoundError, WaitTimeoutError
+from live_telemetry_widget.feed import Link, RunFeed
 from live_telemetry_widget.hub import TelemetryAsyncHub
 from live_telemetry_widget.run import Run
+from live_telemetry_widget.store import RunRow, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,6 +89,24 @@ class Client:
         """
         return self.run(_latest(self._infos(), f"the daemon at {self.address}"))
 
+    def wait_for_run(self, timeout: float = 30.0) -> Run:
+        """Return the run that was made last, waiting for one if the daemon has none yet.
+
+        Raises
+        ------
+        WaitTimeoutError
+            None was made within `timeout` seconds.
+        ConnectError
+            No daemon answers at the address.
+        """
+        end = time.monotonic() + timeout
+        while not (infos := self._infos()):
+            if time.monotonic() >= end:
+                msg = f"no run was made at {self.address} within {timeout:g} s; is a worker running?"
+                raise WaitTimeoutError(msg)
+            time.sleep(0.1)
+        return self.run(_latest(infos, self.address))
+
     def close(self) -> None:
         """Close the views and stop following; the data of the runs stays."""
         for run in self._runs.values():
@@ -123,5 +145,102 @@ def _latest(infos: list[RunInfo], where: str) -> str:
     return max(infos, key=lambda info: info.created_at or 0).run_id
 
 
-__all__ = ["Client", "connect"]
-_ = (contextlib, run_state)
+def open_recording(path: str | os.PathLike[str]) -> Recording:
+    """Open a recording: a daemon's data directory, or the file in it. Needs no daemon, and changes nothing.
+
+    Raises
+    ------
+    RecordingError
+        There is no recording, or it is from a newer version.
+    """
+    return Recording(path)
+
+
+class Recording:
+    """Runs as they stand in a file; make it with ``ltw.open(path)``.
+
+    A run is read when it is asked for, as far as it was written by then.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._store = Store.open(path, read_only=True)
+        self._runs: dict[str, Run] = {}
+        self._finalizer = weakref.finalize(self, self._store.close)
+
+    def runs(self) -> pd.DataFrame:
+        """Return the recorded runs, newest first; columns as in :meth:`Client.runs`."""
+        return _runs_frame(self._infos())
+
+    def _infos(self) -> list[RunInfo]:
+        return [_info(row) for row in self._store.runs()]
+
+    def run(self, run_id: str) -> Run:
+        """Return a run with all that is recorded of it.
+
+        Raises
+        ------
+        RunNotFoundError
+            The recording has none of that id; the message names the nearest.
+        """
+        held = self._runs.get(run_id)
+        if held is None:
+            held = self._runs[run_id] = Run(self._read(run_id))
+        return held
+
+    def latest(self) -> Run:
+        """Return the run that was made last.
+
+        Raises
+        ------
+        RunNotFoundError
+            The recording has none.
+        """
+        return self.run(_latest(self._infos(), f"the recording {self.path}"))
+
+    def _read(self, run_id: str) -> RunFeed:
+        row = self._store.run(run_id)
+        if row is None:
+            names = [known.run_id for known in self._store.runs()]
+            near = difflib.get_close_matches(run_id, names, 3)
+            hint = f"; nearest: {', '.join(near)}" if near else ""
+            msg = f"the recording {self.path} has no run {run_id!r} among its {len(names)}{hint}"
+            raise RunNotFoundError(msg)
+        feed = RunFeed(run_id, Link("recording"))
+        feed.info = _info(row)
+        feed.details = RunDetails(row.config_json, 0, 0, ended=feed.info.state.ended)
+        for batch in self._store.read(run_id, "steps"):
+            feed.frames.append_steps(batch)
+        for batch in self._store.read(run_id, "episodes"):
+            feed.frames.append_episodes(batch)
+        return feed
+
+    def close(self) -> None:
+        """Close the file and the views; the data of the runs that were read stays."""
+        for run in self._runs.values():
+            run.close()
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Recording {self.path!r}>"
+
+
+def _info(row: RunRow) -> RunInfo:
+    """Return a stored run as a daemon would tell it."""
+    reason = row.failure_reason or ""
+    return RunInfo(
+        run_id=row.run_id,
+        state=run_state(row.status, reason, Generation.TWO),
+        reason=reason,
+        digest=row.digest,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        last_heartbeat=row.last_heartbeat,
+        seq_id=row.record_seq,
+    )
