@@ -1,4 +1,7 @@
-"""The command ``live-telemetry``: arguments to calls. What is heavy is imported by the subcommand that needs it."""
+"""The command ``live-telemetry``: arguments to calls."""
+
+# ruff: noqa: T201 - a command prints
+# ruff: noqa: PLC0415 - what is heavy is imported by the subcommand that needs it, so that --help is quick
 
 from __future__ import annotations
 
@@ -71,9 +74,15 @@ def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
         description="Run a trainer daemon: it takes telemetry from workers, keeps it, and streams it to notebooks. "
         "Stop it with Ctrl-C or SIGTERM; it commits what it has received first.",
     )
-    parser.add_argument("--listen", default=_ADDRESS, metavar="HOST:PORT", help="default: %(default)s; port 0: a free one")
     parser.add_argument(
-        "--data-dir", type=pathlib.Path, default=default_data_dir(), metavar="DIR", help="where runs are kept; default: %(default)s"
+        "--listen", default=_ADDRESS, metavar="HOST:PORT", help="default: %(default)s; port 0: a free one"
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=pathlib.Path,
+        default=default_data_dir(),
+        metavar="DIR",
+        help="where runs are kept; default: %(default)s",
     )
     parser.add_argument("--strict", action="store_true", help="take telemetry only from registered workers")
     parser.add_argument(
@@ -155,7 +164,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _add_list(commands: _Commands[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("list", help="list runs", description="List the runs of a daemon or of a data directory.")
+    parser = commands.add_parser(
+        "list", help="list runs", description="List the runs of a daemon or of a data directory."
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--daemon", default=_ADDRESS, metavar="HOST:PORT", help="default: %(default)s")
     where.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="read the files, with or without a daemon")
@@ -178,7 +189,9 @@ def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--env", default="FrozenLake-v1", help="default: %(default)s")
     parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="default: a free port")
-    parser.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="default: a temporary one, deleted at the end")
+    parser.add_argument(
+        "--data-dir", type=pathlib.Path, metavar="DIR", help="default: a temporary one, deleted at the end"
+    )
     parser.add_argument("--exit", action="store_true", help="end when the worker does, not at Ctrl-C")
     parser.set_defaults(call=_demo)
 
@@ -192,7 +205,9 @@ def _demo(arguments: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "live_telemetry_widget.worker.demo", "--env", arguments.env]
     with serve(arguments.data_dir, arguments.listen) as server:
         print(f'ltw.connect("{server.address}").run("{run_id}")', flush=True)
-        code = proxy.run(command, daemon=server.address, run_id=run_id, agent_id="", worker_id="", name=f"demo {arguments.env}")
+        code = proxy.run(
+            command, daemon=server.address, run_id=run_id, agent_id="", worker_id="", name=f"demo {arguments.env}"
+        )
         if not arguments.exit:
             print(f"the worker has ended with exit code {code}; Ctrl-C ends the daemon", flush=True)
             threading.Event().wait()

@@ -28,7 +28,9 @@ _PATIENCE: Final = 10.0
 _TAIL: Final = 2_000
 
 
-def serve(data_dir: str | os.PathLike[str] | None = None, listen: str = "127.0.0.1:0", *, timeout: float = 30) -> Server:
+def serve(
+    data_dir: str | os.PathLike[str] | None = None, listen: str = "127.0.0.1:0", *, timeout: float = 30
+) -> Server:
     """Start a daemon and return when it answers.
 
     >>> with serve() as server:  # a temporary directory, a free port
@@ -84,7 +86,11 @@ class Server:
             _end_process(process)
             said = log.read_bytes()[begin:].decode(errors="replace").strip()[-_TAIL:]
             self._finalizer()
-            why = f"ended with exit code {process.returncode}" if process.returncode >= 0 else f"was not ready in {timeout:g} s"
+            why = (
+                f"ended with exit code {process.returncode}"
+                if process.returncode >= 0
+                else f"was not ready in {timeout:g} s"
+            )
             msg = f"the daemon on {listen} for {self.data_dir} {why}; it said: {said or 'nothing'}"
             raise ConnectError(msg)
         ready = json.loads(line)

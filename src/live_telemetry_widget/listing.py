@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 from typing import TYPE_CHECKING
 
 from live_telemetry_widget.client import Generation, TrainerClient, run_state
@@ -50,7 +50,7 @@ def _words(state: str, reason: str) -> str:
 def _moment(nanoseconds: int | None) -> str:
     if nanoseconds is None:
         return ""
-    return datetime.datetime.fromtimestamp(nanoseconds / 1e9).astimezone().isoformat(" ", "seconds")
+    return dt.datetime.fromtimestamp(nanoseconds / 1e9).astimezone().isoformat(" ", "seconds")
 
 
 def table(rows: Sequence[Row]) -> str:

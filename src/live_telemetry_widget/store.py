@@ -24,12 +24,10 @@ Examples
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
-import pathlib
-import sqlite3
 import threading
+from itertools import starmap
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 import numpy as np
@@ -37,36 +35,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from live_telemetry_widget import _chunks
-from live_telemetry_widget.errors import ClosedError, RecordingError
+from live_telemetry_widget._database import Database
 from live_telemetry_widget.schema import EPISODES, STEPS
 
 if TYPE_CHECKING:
     import os
+    import pathlib
+    import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
 Kind = Literal["steps", "episodes"]
 CORE: Final[dict[Kind, pa.Schema]] = {"steps": STEPS, "episodes": EPISODES}
 
-FILE_NAME: Final = "telemetry.sqlite3"
-#: Version of the file's layout. A newer one is refused; an older one is to be migrated here, one step a version.
-FORMAT: Final = 1
-#: "ltw1": tells a recording from any other SQLite file.
-_APPLICATION_ID: Final = 0x6C747731
-_BUSY_SECONDS: Final = 10.0
-
-_LAYOUT: Final = (
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-    """CREATE TABLE runs (
-        run_id TEXT PRIMARY KEY, status INTEGER NOT NULL, digest TEXT NOT NULL, config_json TEXT NOT NULL,
-        created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, last_heartbeat INTEGER, failure_reason TEXT,
-        record_seq INTEGER NOT NULL)""",
-    """CREATE TABLE chunks (
-        run_id TEXT NOT NULL, kind TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
-        rows INTEGER NOT NULL, first_episode INTEGER NOT NULL, last_episode INTEGER NOT NULL, nbytes INTEGER NOT NULL,
-        data BLOB NOT NULL, PRIMARY KEY (run_id, kind, first_seq))""",
-    f"INSERT INTO meta VALUES ('format', '{FORMAT}')",
-    f"PRAGMA application_id = {_APPLICATION_ID}",
-)
 _RUN_COLUMNS: Final = (
     "run_id, status, digest, config_json, created_at, updated_at, last_heartbeat, failure_reason, record_seq"
 )
@@ -134,18 +114,13 @@ class Store:
     One process at a time writes (the daemon holds a lock on the directory); reading needs no lock.
     """
 
-    def __init__(self, path: pathlib.Path, *, read_only: bool, durable: bool = False) -> None:
-        self.path = path
+    def __init__(self, database: Database, *, read_only: bool) -> None:
+        self._database = database
         self.read_only = read_only
-        self._durable = durable
-        self._closed = False
-        self._immutable = False
-        #: Reading connections that nobody uses at the moment.
-        self._idle: collections.deque[sqlite3.Connection] = collections.deque()
         self._write_lock = threading.Lock()
+        #: Where each run stands that was written to since the store was opened.
         self._tails: dict[tuple[str, Kind], _Tail] = {}
         self._due: set[tuple[str, Kind]] = set()
-        self._writer = None if read_only else self._connect()
 
     @classmethod
     def open(cls, data_dir: str | os.PathLike[str], *, read_only: bool = False, durable: bool = False) -> Self:
@@ -165,116 +140,17 @@ class Store:
         RecordingError
             It is no recording, or one of a newer version.
         """
-        path = pathlib.Path(data_dir)
-        if read_only and not path.exists():
-            msg = f"{path} does not exist; give the data directory of a daemon, or the {FILE_NAME} in it"
-            raise RecordingError(msg)
-        if not read_only and not path.is_file():
-            path.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            path /= FILE_NAME
-        if read_only and not path.is_file():
-            msg = f"{path.parent} holds no {FILE_NAME}: not the data directory of a daemon, or one that never ran"
-            raise RecordingError(msg)
-        store = cls.__new__(cls)
-        try:
-            store.__init__(path, read_only=read_only, durable=durable)  # type: ignore[misc]
-            store._check()
-        except sqlite3.Error as error:
-            store._abandon()
-            msg = f"{path} cannot be used as a recording: {error}"
-            raise RecordingError(msg) from error
-        except RecordingError:
-            store._abandon()
-            raise
-        return store
+        return cls(Database(data_dir, read_only=read_only, durable=durable), read_only=read_only)
 
-    # -- connections -------------------------------------------------------------------------------------------------
-
-    def _connect(self, *, reading: bool = False) -> sqlite3.Connection:
-        mode = "ro" if self.read_only or reading else "rwc"
-        uri = f"{self.path.absolute().as_uri()}?mode={mode}{'&immutable=1' if self._immutable else ''}"
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        if mode == "rwc":
-            connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
-        return connection
-
-    @contextlib.contextmanager
-    def _reader(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection to read with; each thread has another, and those that are done are used again."""
-        if self._closed:
-            msg = f"{self.path} was closed before"
-            raise ClosedError(msg)
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._connect(reading=True)
-        try:
-            yield connection
-        finally:
-            if self._closed:
-                connection.close()
-            else:
-                self._idle.append(connection)
-
-    def _check(self) -> None:
-        """Refuse what is not ours or is newer, and lay out a new file."""
-        if self._writer is not None:
-            empty = self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-            if empty:
-                self._writer.execute("PRAGMA journal_mode = WAL")
-                with self._transaction() as writer:
-                    for statement in _LAYOUT:
-                        writer.execute(statement)
-        try:
-            found = self._format()
-        except sqlite3.OperationalError as error:
-            if not self.read_only or "no such table" in str(error):
-                raise
-            # A recording on a medium that cannot be written: SQLite may not make its side files there.
-            self._immutable = True
-            found = self._format()
-        if found != FORMAT:
-            msg = (
-                f"{self.path} has format {found}, which a newer version of live_telemetry_widget wrote; this one reads "
-                f"format {FORMAT}. Install the newer version to use it; nothing was changed."
-            )
-            raise RecordingError(msg)
-        if self._writer is not None:
-            self._writer.execute("PRAGMA journal_mode = WAL")
-
-    def _format(self) -> int:
-        with self._reader() as reader:
-            if reader.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-                msg = f"{self.path} is not a recording (it is an SQLite file of something else)"
-                raise RecordingError(msg)
-            return int(reader.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()[0])
-
-    def _abandon(self) -> None:
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
-        if getattr(self, "_writer", None) is not None and self._writer is not None:
-            self._writer.close()
-            self._writer = None
+    @property
+    def path(self) -> pathlib.Path:
+        """The SQLite file."""
+        return self._database.path
 
     def close(self) -> None:
-        """Close the file. A writer leaves a single plain file behind, readable from read-only media too."""
+        """Close the file. A writer leaves one plain file behind, which can be read on a read-only medium too."""
         with self._write_lock:
-            if self._closed:
-                return
-            self._closed = True
-            while self._idle:
-                self._idle.pop().close()
-            if self._writer is not None:
-                self._writer.execute("PRAGMA busy_timeout = 200")
-                # Not while another process reads; then the side files stay until the last reader is gone.
-                with contextlib.suppress(sqlite3.OperationalError):
-                    self._writer.execute("PRAGMA journal_mode = DELETE")
-                self._writer.close()
-                self._writer = None
+            self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -286,22 +162,12 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        writer = self._writer
-        if writer is None:
-            if self._closed:
-                msg = f"{self.path} was closed before"
-                raise ClosedError(msg)
-            msg = f"{self.path} is open for reading only"
-            raise RecordingError(msg)
-        writer.execute("BEGIN IMMEDIATE")
         try:
-            yield writer
-            writer.execute("COMMIT")
+            with self._database.transaction() as writer:
+                yield writer
         except BaseException:
             # What was noted in memory may be of rows that are not there now: read it from the file again.
             self._tails.clear()
-            if writer.in_transaction:
-                writer.execute("ROLLBACK")
             raise
 
     def append(self, run_id: str, kind: Kind, batches: Sequence[pa.RecordBatch]) -> tuple[int, int]:
@@ -396,10 +262,10 @@ class Store:
     def _merge(self, writer: sqlite3.Connection, key: tuple[str, Kind], tail: _Tail, at: int) -> None:
         first = tail.pieces[at].first_seq
         where = "FROM chunks WHERE run_id = ? AND kind = ? AND first_seq >= ?"
-        found = writer.execute(f"SELECT data {where} ORDER BY first_seq", (*key, first)).fetchall()  # noqa: S608 - constants
-        rows = _chunks.combine(CORE[key[1]], [_chunks.decode(data) for (data,) in found])
+        found = writer.execute(f"SELECT data {where} ORDER BY first_seq", (*key, first)).fetchall()
+        rows = _chunks.combine(CORE[key[1]], list(starmap(_chunks.decode, found)))
         piece = _chunks.Piece(first, rows.num_rows, rows.nbytes)
-        writer.execute(f"DELETE {where}", (*key, first))  # noqa: S608 - constants
+        writer.execute(f"DELETE {where}", (*key, first))
         self._write_chunk(writer, *key, piece, rows)
         tail.pieces[at:] = [] if piece.sealed else [piece]
 
@@ -424,7 +290,7 @@ class Store:
     def read_chunk(self, run_id: str, kind: Kind, since_seq: int) -> pa.RecordBatch | None:
         """Return the rows numbered after `since_seq` that the next chunk holds; None when there are none."""
         # Each chunk is a query of its own: a cursor left open would keep the log from being checkpointed.
-        with self._reader() as reader:
+        with self._database.reader() as reader:
             found = reader.execute(_CHUNK_AFTER, {"run": run_id, "kind": kind, "since": since_seq}).fetchone()
         if found is None:
             return None
@@ -434,26 +300,27 @@ class Store:
 
     def last_seq(self, run_id: str, kind: Kind) -> int:
         """Return the last number given to a row of that run and kind; 0 when there is none."""
-        with self._reader() as reader:
+        with self._database.reader() as reader:
             found = reader.execute(
-                "SELECT last_seq FROM chunks WHERE run_id = ? AND kind = ? ORDER BY first_seq DESC LIMIT 1", (run_id, kind)
+                "SELECT last_seq FROM chunks WHERE run_id = ? AND kind = ? ORDER BY first_seq DESC LIMIT 1",
+                (run_id, kind),
             ).fetchone()
         return int(found[0]) if found else 0
 
     def last_seqs(self) -> dict[tuple[str, Kind], int]:
         """Return :meth:`last_seq` of every run and kind that has rows."""
-        with self._reader() as reader:
+        with self._database.reader() as reader:
             keys = reader.execute("SELECT DISTINCT run_id, kind FROM chunks").fetchall()
         return {(run_id, kind): self.last_seq(run_id, kind) for run_id, kind in keys}
 
     def runs(self) -> list[RunRow]:
         """Return the runs in the order in which they were made."""
-        with self._reader() as reader:
+        with self._database.reader() as reader:
             found = reader.execute(f"SELECT {_RUN_COLUMNS} FROM runs ORDER BY created_at, run_id")  # noqa: S608
-            return [RunRow(*row) for row in found]
+            return list(starmap(RunRow, found))
 
     def run(self, run_id: str) -> RunRow | None:
         """Return one run, or None."""
-        with self._reader() as reader:
+        with self._database.reader() as reader:
             found = reader.execute(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id = ?", (run_id,)).fetchone()  # noqa: S608
         return RunRow(*found) if found else None

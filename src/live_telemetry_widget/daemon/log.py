@@ -180,7 +180,7 @@ class DurableLog:
                     self._commit([work])
                 return
             self._failing = str(error)
-            _LOG.error("commit failed: %s", error)  # noqa: TRY400 - the publisher is told, the trace says nothing more
+            _LOG.error("commit failed: %s", error)
             self._loop.call_soon_threadsafe(self._settle, taken, (), error)
         else:
             self._failing = ""

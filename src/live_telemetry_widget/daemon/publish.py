@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.daemon.log import DurableLog
     from live_telemetry_widget.daemon.runs import Registry
+    from live_telemetry_widget.schema import Problem
     from live_telemetry_widget.store import Kind
 
 _LOG: Final = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Intake:
             raise precondition(msg)
         return _Stream(self, kind, run_id)
 
-    def count(self, run_id: str, kind: Kind, problems: Sequence[normalize.Problem]) -> None:
+    def count(self, run_id: str, kind: Kind, problems: Sequence[Problem]) -> None:
         """Count what was wrong; say each kind once per run."""
         counted = self.problems.setdefault(run_id, collections.Counter())
         for problem in problems:
@@ -120,7 +121,7 @@ class _Stream:
         if not messages:
             return
         to_batch = normalize.steps_from_messages if self._kind == "steps" else normalize.episodes_from_messages
-        batch, problems = to_batch(messages)  # type: ignore[arg-type]  # the service's method decides the type
+        batch, problems = to_batch(messages)
         if problems:
             self._intake.count(self.run_id, self._kind, problems)
         if not batch.num_rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
@@ -12,6 +12,10 @@ from live_telemetry_widget.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+
+#: What gRPC hands a handler; its own types are not complete enough to say more.
+Context: TypeAlias = Any
 
 
 class RefusalError(Exception):
@@ -38,7 +42,7 @@ def precondition(message: str) -> RefusalError:
 
 
 @contextlib.asynccontextmanager
-async def answering(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+async def answering(context: Context) -> AsyncIterator[None]:
     """Turn what a handler raises into the call's status."""
     try:
         yield

@@ -214,7 +214,9 @@ class Registry:
                 yield run, 0
         while not self._ending:
             if at < self._floor:
-                later = sorted((run for run in self._runs.values() if run.record_seq > at), key=lambda run: run.record_seq)
+                later = sorted(
+                    (run for run in self._runs.values() if run.record_seq > at), key=lambda run: run.record_seq
+                )
             else:
                 later = [run for run in self._changes if run.record_seq > at]
             if not later:

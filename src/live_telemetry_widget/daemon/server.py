@@ -54,7 +54,9 @@ class Daemon:
         Where it really listens, as ``"host:port"``.
     """
 
-    def __init__(self, address: str, lock: DirectoryLock, log: DurableLog, runs: Registry, server: grpc.aio.Server) -> None:
+    def __init__(
+        self, address: str, lock: DirectoryLock, log: DurableLog, runs: Registry, server: grpc.aio.Server
+    ) -> None:
         self.address = address
         self._lock = lock
         self._log = log

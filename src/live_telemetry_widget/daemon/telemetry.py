@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import grpc
-
 from live_telemetry_widget.daemon.refusal import answering, invalid
 from live_telemetry_widget.daemon.runs import ENDED
 from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc
 
 if TYPE_CHECKING:
     from live_telemetry_widget.daemon.log import DurableLog
+    from live_telemetry_widget.daemon.refusal import Context
     from live_telemetry_widget.daemon.runs import Registry
-
-_Context = grpc.aio.ServicerContext
 
 
 class TelemetryService(telemetry_pb2_grpc.TelemetryServiceServicer):
@@ -25,7 +22,7 @@ class TelemetryService(telemetry_pb2_grpc.TelemetryServiceServicer):
         self._runs = runs
 
     async def OpenRun(  # noqa: N802 - gRPC's names, here and below
-        self, request: telemetry_pb2.OpenRunRequest, context: _Context
+        self, request: telemetry_pb2.OpenRunRequest, context: Context
     ) -> telemetry_pb2.OpenRunResponse:
         """Make a run, or answer the one that is there unchanged."""
         async with answering(context):
@@ -33,7 +30,7 @@ class TelemetryService(telemetry_pb2_grpc.TelemetryServiceServicer):
         return telemetry_pb2.OpenRunResponse(run_id=run.run_id, created=created)
 
     async def FinishRun(  # noqa: N802
-        self, request: telemetry_pb2.FinishRunRequest, context: _Context
+        self, request: telemetry_pb2.FinishRunRequest, context: Context
     ) -> telemetry_pb2.FinishRunResponse:
         """Note how a run ended; the first outcome stands."""
         async with answering(context):
@@ -41,7 +38,7 @@ class TelemetryService(telemetry_pb2_grpc.TelemetryServiceServicer):
         return telemetry_pb2.FinishRunResponse()
 
     async def DescribeRun(  # noqa: N802
-        self, request: telemetry_pb2.DescribeRunRequest, context: _Context
+        self, request: telemetry_pb2.DescribeRunRequest, context: Context
     ) -> telemetry_pb2.DescribeRunResponse:
         """Say how much there is of a run, and with what config it was made."""
         async with answering(context):

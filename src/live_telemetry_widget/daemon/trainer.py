@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from live_telemetry_widget.daemon.publish import Intake
+    from live_telemetry_widget.daemon.refusal import Context
     from live_telemetry_widget.store import Kind, RunRow
-
-_Context = grpc.aio.ServicerContext
 
 #: Rows that are turned into messages in one go: some milliseconds, in which the loop does nothing else.
 _ROWS_AT_ONCE: Final = 256
@@ -37,7 +36,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
     # -- runs --------------------------------------------------------------------------------------------------------
 
     async def SubmitRun(  # noqa: N802 - gRPC's names, here and below
-        self, request: trainer_pb2.SubmitRunRequest, context: _Context
+        self, request: trainer_pb2.SubmitRunRequest, context: Context
     ) -> trainer_pb2.SubmitRunResponse:
         """Make a run. Its worker is not started from here yet: it comes by itself."""
         async with answering(context):
@@ -45,7 +44,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         return trainer_pb2.SubmitRunResponse(run_id=run.run_id, digest=run.digest)
 
     async def CancelRun(  # noqa: N802
-        self, request: trainer_pb2.CancelRunRequest, context: _Context
+        self, request: trainer_pb2.CancelRunRequest, context: Context
     ) -> trainer_pb2.CancelRunResponse:
         """End a run."""
         async with answering(context):
@@ -53,14 +52,14 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         return trainer_pb2.CancelRunResponse()
 
     async def ListRuns(  # noqa: N802
-        self, request: trainer_pb2.ListRunsRequest, _: _Context
+        self, request: trainer_pb2.ListRunsRequest, _: Context
     ) -> trainer_pb2.ListRunsResponse:
         """Answer the runs, or those in some states."""
         runs = self._runs.list(frozenset(request.status_filter))
         return trainer_pb2.ListRunsResponse(runs=[_record(run, run.record_seq) for run in runs])
 
     async def WatchRuns(  # noqa: N802
-        self, request: trainer_pb2.WatchRunsRequest, context: _Context
+        self, request: trainer_pb2.WatchRunsRequest, context: Context
     ) -> AsyncIterator[trainer_pb2.RunRecord]:
         """Stream the runs as they are, then each change; or the changes after a number."""
         statuses = frozenset(request.status_filter)
@@ -70,7 +69,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
                     yield _record(run, seq)
 
     async def Heartbeat(  # noqa: N802
-        self, request: trainer_pb2.HeartbeatRequest, context: _Context
+        self, request: trainer_pb2.HeartbeatRequest, context: Context
     ) -> trainer_pb2.HeartbeatResponse:
         """Note a sign of life."""
         async with answering(context):
@@ -78,7 +77,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         return trainer_pb2.HeartbeatResponse()
 
     async def GetHealth(  # noqa: N802
-        self, _: trainer_pb2.HealthCheckRequest, __: _Context
+        self, _: trainer_pb2.HealthCheckRequest, __: Context
     ) -> trainer_pb2.HealthCheckResponse:
         """Say who answers; not healthy while commits fail."""
         healthy = not self._log.trouble
@@ -87,7 +86,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         return answer
 
     async def RegisterWorker(  # noqa: N802
-        self, request: trainer_pb2.RegisterWorkerRequest, context: _Context
+        self, request: trainer_pb2.RegisterWorkerRequest, context: Context
     ) -> trainer_pb2.RegisterWorkerResponse:
         """Take a worker's handshake."""
         async with answering(context):
@@ -99,7 +98,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         return trainer_pb2.RegisterWorkerResponse(accepted_version=version, session_token=token)
 
     async def ControlStream(  # noqa: N802
-        self, _: AsyncIterator[trainer_pb2.ControlEvent], context: _Context
+        self, _: AsyncIterator[trainer_pb2.ControlEvent], context: Context
     ) -> AsyncIterator[trainer_pb2.ControlEvent]:
         """Answer as generation 2 does today."""
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this daemon does not relay control events to workers yet")
@@ -108,21 +107,21 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
     # -- telemetry ---------------------------------------------------------------------------------------------------
 
     async def PublishRunSteps(  # noqa: N802
-        self, messages: AsyncIterator[trainer_pb2.RunStep], context: _Context
+        self, messages: AsyncIterator[trainer_pb2.RunStep], context: Context
     ) -> trainer_pb2.PublishTelemetryResponse:
         """Commit a stream of steps; the answer counts what is committed."""
         async with answering(context):
             return await self._intake.publish("steps", messages)
 
     async def PublishRunEpisodes(  # noqa: N802
-        self, messages: AsyncIterator[trainer_pb2.RunEpisode], context: _Context
+        self, messages: AsyncIterator[trainer_pb2.RunEpisode], context: Context
     ) -> trainer_pb2.PublishTelemetryResponse:
         """Commit a stream of episodes likewise."""
         async with answering(context):
             return await self._intake.publish("episodes", messages)
 
     async def StreamRunSteps(  # noqa: N802
-        self, request: trainer_pb2.StreamStepsRequest, context: _Context
+        self, request: trainer_pb2.StreamStepsRequest, context: Context
     ) -> AsyncIterator[trainer_pb2.RunStep]:
         """Stream every step after since_seq, then live ones."""
         async with answering(context):
@@ -131,7 +130,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
                     yield message
 
     async def StreamRunEpisodes(  # noqa: N802
-        self, request: trainer_pb2.StreamEpisodesRequest, context: _Context
+        self, request: trainer_pb2.StreamEpisodesRequest, context: Context
     ) -> AsyncIterator[trainer_pb2.RunEpisode]:
         """Stream every episode after since_seq, then live ones."""
         async with answering(context):
