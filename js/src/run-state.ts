@@ -43,6 +43,8 @@ export class RunState implements Handlers {
   #link: Link | null = null;
   #stopTimer: (() => void) | null = null;
   #notBefore = 0;
+  /** Below this number no older episode is missing. */
+  #episodesHere = 0;
   #closed = false;
 
   constructor({ clock = browserClock, stepsBudget }: RunStateOptions = {}) {
@@ -78,7 +80,10 @@ export class RunState implements Handlers {
     const other = this.state !== null && this.state.run_id !== push.state.run_id;
     for (const span of push.spans) {
       // The kernel's table is shorter than ours: it is another one, and what we hold of the old is nothing.
-      if (push.keyframe && (other || span.total < this.rows(span.table).total)) this.#store(span.table).clear();
+      if (push.keyframe && (other || span.total < this.rows(span.table).total)) {
+        this.#store(span.table).clear();
+        this.#episodesHere = 0;
+      }
     }
     this.state = push.state;
     this.pushedAt = this.#clock.now();
@@ -149,13 +154,15 @@ export class RunState implements Handlers {
   #older(): ({ table: TableName } & Range) | null {
     const { total } = this.episodes;
     let end = total;
-    const floor = Math.max(0, total - EPISODES_BACK);
+    const floor = Math.max(this.#episodesHere, total - EPISODES_BACK, 0);
     while (end > floor) {
       const first = Math.max(floor, end - MAX_EPISODES);
       const gap = this.#gap("episodes", first, end);
       if (gap) return { table: "episodes", ...gap };
       end = first;
     }
+    // What is under way is not here yet.
+    if (this.#asked.size === 0) this.#episodesHere = total;
     return null;
   }
 

@@ -1,0 +1,71 @@
+// Light or dark, as the host says; colours for what is painted rather than styled.
+
+export interface Theme {
+  /** The value of a custom property of style.css as a colour that a canvas takes. */
+  colour(name: `--ltw-${string}`): string;
+  close(): void;
+}
+
+/** Keep `root.dataset.theme` as the host's theme; call `changed` after every change. */
+export function watchTheme(root: HTMLElement, changed: () => void): Theme {
+  const probe = document.createElement("span");
+  probe.hidden = true;
+  root.append(probe);
+  const dark = typeof matchMedia === "function" ? matchMedia("(prefers-color-scheme: dark)") : null;
+  const contrast = typeof matchMedia === "function" ? matchMedia("(prefers-contrast: more)") : null;
+  let known = new Map<string, string>();
+  let settle: ReturnType<typeof setTimeout> | undefined;
+
+  const refresh = (): void => {
+    known = new Map();
+    root.dataset.theme = isDark(dark?.matches ?? false) ? "dark" : "light";
+    changed();
+  };
+  const onChange = (): void => {
+    refresh();
+    // A host may set its attribute before its style sheet is there.
+    clearTimeout(settle);
+    settle = setTimeout(refresh, 300);
+  };
+  const observer = new MutationObserver(onChange);
+  const watched = { attributes: true, attributeFilter: ["class", "data-jp-theme-light", "data-jp-theme-name", "data-theme", "data-vscode-theme-kind"] };
+  observer.observe(document.body, watched);
+  observer.observe(document.documentElement, watched);
+  dark?.addEventListener("change", onChange);
+  contrast?.addEventListener("change", onChange);
+  root.dataset.theme = isDark(dark?.matches ?? false) ? "dark" : "light";
+
+  return {
+    colour(name) {
+      let value = known.get(name);
+      if (value === undefined) {
+        // A computed custom property still says light-dark(...); a computed colour does not.
+        probe.style.color = `var(${name})`;
+        value = getComputedStyle(probe).color || "gray";
+        known.set(name, value);
+      }
+      return value;
+    },
+    close() {
+      clearTimeout(settle);
+      observer.disconnect();
+      dark?.removeEventListener("change", onChange);
+      contrast?.removeEventListener("change", onChange);
+      probe.remove();
+    },
+  };
+}
+
+function isDark(preferred: boolean): boolean {
+  const { body, documentElement: html } = document;
+  const jupyter = body.dataset.jpThemeLight;
+  if (jupyter !== undefined) return jupyter === "false";
+  const code = body.dataset.vscodeThemeKind;
+  if (code !== undefined) return code.includes("dark") || code === "vscode-high-contrast";
+  for (const held of [html, body]) {
+    const said = held.dataset.theme;
+    if (said === "dark" || held.classList.contains("dark")) return true;
+    if (said === "light" || held.classList.contains("light")) return false;
+  }
+  return preferred;
+}

@@ -1,0 +1,89 @@
+// The widget: what is known of a run is kept for each model, what is seen of it for each view.
+
+import type { AnyModel } from "@anywidget/types";
+import { makeChart } from "./chart.ts";
+import { makeEpisodes } from "./episodes.ts";
+import { makeGrid } from "./grid.ts";
+import { openLink } from "./link.ts";
+import { RunState } from "./run-state.ts";
+import { scheduled } from "./schedule.ts";
+import { makeStatus } from "./status.ts";
+import { makeSteps } from "./steps.ts";
+import { makeTabs } from "./tabs.ts";
+import { watchTheme } from "./theme.ts";
+import "./style.css";
+
+interface Traits extends Record<string, unknown> {
+  title: string;
+}
+type Model = AnyModel<Traits>;
+
+/** One view of a run in `el`; returns what takes it away without a trace. */
+export function renderView(run: RunState, model: Pick<Model, "get" | "on" | "off">, el: HTMLElement): () => void {
+  const root = document.createElement("section");
+  root.className = "ltw";
+  root.dataset.testid = "ltw-root";
+  const frame = document.createElement("div");
+  frame.className = "ltw-frame";
+  root.append(frame);
+  el.append(root);
+
+  const retitle = (): void => root.setAttribute("aria-label", model.get("title") || "Live telemetry");
+  retitle();
+  model.on("change:title", retitle);
+
+  const theme = watchTheme(root, () => {
+    grid.repaint();
+    chart.repaint();
+  });
+  const status = makeStatus(run);
+  const grid = makeGrid(run, theme);
+  const chart = makeChart(run, theme);
+  const steps = makeSteps(run);
+  const episodes = makeEpisodes(run);
+  const tabs = makeTabs([
+    { title: "Steps", table: steps },
+    { title: "Episodes", table: episodes },
+  ]);
+  frame.append(status.element, grid.element, chart.element, tabs.element);
+
+  const parts = [status, grid, chart, steps, episodes];
+  const update = scheduled(() => {
+    for (const part of parts) part.update();
+  });
+  const stopListening = run.listen(() => update.request());
+  for (const part of parts) part.update();
+
+  return () => {
+    stopListening();
+    update.close();
+    for (const part of parts) part.close();
+    tabs.close();
+    theme.close();
+    model.off("change:title", retitle);
+    root.remove();
+  };
+}
+
+/** A host may call the factory once for many models. */
+export default () => {
+  const runs = new WeakMap<object, RunState>();
+  return {
+    initialize({ model }: { model: Model }): () => void {
+      const run = new RunState();
+      runs.set(model, run);
+      const link = openLink(model, run);
+      run.connect(link);
+      return () => {
+        runs.delete(model);
+        link.close();
+        run.close();
+      };
+    },
+    render({ model, el }: { model: Model; el: HTMLElement }): () => void {
+      const run = runs.get(model);
+      if (!run) throw new Error("render was called for a model that was not initialised");
+      return renderView(run, model, el);
+    },
+  };
+};
