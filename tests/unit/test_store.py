@@ -1,0 +1,329 @@
+"""The store: what is committed is read back, whatever was merged, killed or refused meanwhile."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from live_telemetry_widget import _chunks, normalize
+from live_telemetry_widget._database import FILE_NAME
+from live_telemetry_widget.errors import ClosedError, RecordingError
+from live_telemetry_widget.schema import STEPS
+from live_telemetry_widget.store import Pending, RunRow, Store
+
+
+def steps(rewards, **extras):
+    events = [{"type": "step", "episode": 0, "step_index": i, "action": 1, "reward": r} for i, r in enumerate(rewards)]
+    return normalize.steps_from_events([event | extras for event in events], run_id="r").batch
+
+
+def rewards(batches):
+    return [value for batch in batches for value in batch.column("reward").to_pylist()]
+
+
+def numbers(batches):
+    return [value for batch in batches for value in batch.column("seq_id").to_pylist()]
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store.open(tmp_path) as opened:
+        yield opened
+
+
+def test_numbers_are_contiguous_per_run_and_kind(store):
+    assert store.append("a", "steps", [steps([1.0, 2.0])]) == (1, 2)
+    assert store.append("b", "steps", [steps([3.0])]) == (1, 1)
+    assert store.append("a", "steps", [steps([4.0]), steps([5.0])]) == (3, 4)
+    assert store.append("a", "steps", []) == (5, 4)
+    assert rewards(store.read("a", "steps")) == [1.0, 2.0, 4.0, 5.0]
+    assert numbers(store.read("a", "steps")) == [1, 2, 3, 4]
+    assert store.last_seqs() == {("a", "steps"): 4, ("b", "steps"): 1}
+    assert store.last_seq("a", "episodes") == 0
+
+
+@pytest.mark.parametrize("since", range(8))
+def test_reading_begins_exactly_after_since_seq(store, since):
+    store.append("r", "steps", [steps([1.0, 2.0, 3.0])])
+    store.append("r", "steps", [steps([4.0, 5.0])])
+    assert numbers(store.read("r", "steps", since)) == list(range(since + 1, 6))
+    assert numbers(store.read("r", "steps", since, limit=2)) == list(range(since + 1, 6))[:2]
+
+
+def test_a_failed_transaction_leaves_nothing_and_the_next_one_works(store):
+    store.append("r", "steps", [steps([1.0])])
+    broken = pa.RecordBatch.from_pydict({"seq_id": pa.array([0], pa.uint64())})
+    with pytest.raises(KeyError):
+        store.commit([Pending("r", "steps", [steps([2.0])]), Pending("r", "episodes", [broken])])
+    assert store.append("r", "steps", [steps([3.0])]) == (2, 2)
+    assert rewards(store.read("r", "steps")) == [1.0, 3.0]
+
+
+def test_runs_are_kept_as_they_were_written(store, tmp_path):
+    first = RunRow("a", 1, "d", '{"x": 1}', 10, 11, None, None, 1)
+    store.commit([], [first, RunRow("b", 7, created_at=5, last_heartbeat=3, failure_reason="why", record_seq=2)])
+    with Store.open(tmp_path, read_only=True) as other:
+        assert [run.run_id for run in other.runs()] == ["b", "a"]
+        assert other.run("a") == first
+        assert other.run("c") is None
+
+
+# -- merging -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_slow_run_does_not_leave_many_chunks_nor_rewrite_them_often(store, monkeypatch):
+    rewritten = 0
+    encode = _chunks.encode
+
+    def counting(batch):
+        nonlocal rewritten
+        rewritten += batch.num_rows
+        return encode(batch)
+
+    monkeypatch.setattr(_chunks, "encode", counting)
+    rows = 2_000
+    for i in range(rows):
+        store.append("r", "steps", [steps([float(i)])])
+    with sqlite3.connect(store.path) as connection:
+        (chunks,) = connection.execute("SELECT count(*) FROM chunks").fetchone()
+    connection.close()
+    assert rewards(store.read("r", "steps")) == [float(i) for i in range(rows)]
+    # Eight of each tier at most, and each row written once a tier: log8(2000) < 4.
+    assert chunks <= 8 * 4
+    assert rewritten <= rows * 5
+
+
+def test_large_chunks_are_sealed_and_left_alone(monkeypatch, store):
+    monkeypatch.setattr(_chunks, "MAX_ROWS", 8)
+    store.append("r", "steps", [steps([float(i) for i in range(20)])])
+    with sqlite3.connect(store.path) as connection:
+        sizes = [rows for (rows,) in connection.execute("SELECT rows FROM chunks ORDER BY first_seq")]
+    connection.close()
+    assert sizes == [8, 8, 4]
+    assert numbers(store.read("r", "steps", since_seq=7)) == list(range(8, 21))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        (1, 0.5, [1.0, 0.5]),
+        (2**60 + 1, 0.5, [str(2**60 + 1), "0.5"]),  # a float would round it
+        (True, 1, ["true", "1"]),
+        ("plain", {"a": 1}, ['"plain"', '{"a":1}']),
+        ("plain", "text", ["plain", "text"]),
+        ([1, 2], [0.5], [[1.0, 2.0], [0.5]]),
+        ([2**60 + 1], [0.5], [f"[{2**60 + 1}]", "[0.5]"]),
+        (None, 3, [None, 3]),
+    ],
+)
+def test_merging_loses_no_value_of_a_further_column(left, right, expected):
+    merged = _chunks.combine(STEPS, [steps([0.0], x=left), steps([0.0], x=right)])
+    assert merged.column("x").to_pylist() == expected
+    assert merged.schema.names[: len(STEPS)] == STEPS.names
+
+
+_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**62), 2**62),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=5),
+    st.lists(st.integers(0, 9), max_size=3),
+)
+_BATCHES = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b"]),
+        st.lists(st.tuples(st.floats(-1e9, 1e9), _VALUES), min_size=1, max_size=5),
+        st.booleans(),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(_BATCHES, st.integers(2, 20), st.data())
+def test_a_store_equals_the_list_of_its_rows(batches, max_rows, data):
+    """Whatever is appended, merged, closed and opened again: reads give the rows after since_seq, numbered from 1."""
+    model = {"a": [], "b": []}
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(_chunks, "MAX_ROWS", max_rows)
+        patch.setattr(_chunks, "FACTOR", 2)
+        store = Store.open(folder)
+        try:
+            for run_id, rows, reopen in batches:
+                events = [
+                    {"type": "step", "episode": 0, "step_index": i, "action": 1, "reward": reward, "x": value}
+                    for i, (reward, value) in enumerate(rows)
+                ]
+                batch = normalize.steps_from_events(events, run_id=run_id).batch
+                held = len(model[run_id])
+                assert store.append(run_id, "steps", [batch]) == (held + 1, held + len(rows))
+                model[run_id] += rows
+                if reopen:
+                    store.close()
+                    store = Store.open(folder)
+            for run_id, rows in model.items():
+                since = data.draw(st.integers(0, len(rows) + 1))
+                found = list(store.read(run_id, "steps", since))
+                assert rewards(found) == [reward for reward, _ in rows[since:]]
+                assert numbers(found) == list(range(since + 1, len(rows) + 1))
+                for batch in found:
+                    column = batch.column("x").to_pylist() if "x" in batch.schema.names else [None] * batch.num_rows
+                    wanted = [value for _, value in rows]
+                    for number, value in zip(batch.column("seq_id").to_pylist(), column, strict=True):
+                        assert (value is None) == (wanted[number - 1] is None)
+                        if isinstance(wanted[number - 1], float) and isinstance(value, float):
+                            assert value == wanted[number - 1]
+        finally:
+            store.close()
+
+
+# -- other readers, other files ------------------------------------------------------------------------------------------
+
+_READER = """
+    import sys
+    from live_telemetry_widget.store import Store
+    seen = 0
+    with Store.open(sys.argv[1], read_only=True) as store:
+        print("open", flush=True)
+        while seen < int(sys.argv[2]):
+            for batch in store.read("r", "steps", seen):
+                numbers = batch.column("seq_id").to_pylist()
+                assert numbers == list(range(seen + 1, seen + 1 + len(numbers))), (seen, numbers)
+                assert batch.column("reward").to_pylist() == [float(n) for n in numbers]
+                seen += len(numbers)
+    print(seen)
+"""
+
+
+def test_two_processes_read_while_one_writes(store, tmp_path):
+    total = 1_000
+    command = [sys.executable, "-c", textwrap.dedent(_READER), str(tmp_path), str(total)]
+    readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        for reader in readers:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == "open\n"
+        for first in range(1, total + 1, 5):
+            store.append("r", "steps", [steps([float(n) for n in range(first, first + 5)])])
+        for reader in readers:
+            said, _ = reader.communicate(timeout=60)
+            assert (reader.returncode, said) == (0, f"{total}\n")
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.communicate()
+
+
+def test_threads_share_a_store(store):
+    done = threading.Event()
+    failures = []
+
+    def read():
+        while not done.is_set():
+            try:
+                found = numbers(store.read("r", "steps"))
+                assert found == list(range(1, len(found) + 1))
+            except Exception as error:  # noqa: BLE001 - shown by the assertion below
+                failures.append(error)
+                return
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for i in range(200):
+        store.append("r", "steps", [steps([float(i)])])
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_a_closed_recording_is_one_plain_file_and_opening_it_creates_nothing(tmp_path):
+    with Store.open(tmp_path) as store:
+        store.append("r", "steps", [steps([1.0])])
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+    for path in (tmp_path, tmp_path / FILE_NAME):
+        with Store.open(path, read_only=True) as store:
+            assert rewards(store.read("r", "steps")) == [1.0]
+            with pytest.raises(RecordingError, match="reading only"):
+                store.append("r", "steps", [steps([2.0])])
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_a_recording_whose_writer_was_killed_is_read_and_goes_on(tmp_path):
+    live, copy = tmp_path / "live", tmp_path / "copy"
+    with Store.open(live) as store:
+        store.append("r", "steps", [steps([1.0, 2.0])])
+        # What a killed process leaves: the file and its log, without the end of a connection.
+        copy.mkdir()
+        for name in (FILE_NAME, f"{FILE_NAME}-wal"):
+            shutil.copy(live / name, copy / name)
+    with Store.open(copy, read_only=True) as store:
+        assert rewards(store.read("r", "steps")) == [1.0, 2.0]
+    with Store.open(copy) as store:
+        assert store.append("r", "steps", [steps([3.0])]) == (3, 3)
+        assert rewards(store.read("r", "steps")) == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a database at all, but long enough to be taken for one" * 10])
+def test_what_is_no_recording_is_refused_and_left_alone(tmp_path, content):
+    path = tmp_path / "x.sqlite3"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RecordingError):
+        Store.open(path, read_only=True)
+    assert (path.read_bytes() if path.exists() else None) == content
+
+
+def test_a_directory_without_a_recording_is_refused_and_stays_empty(tmp_path):
+    with pytest.raises(RecordingError, match=FILE_NAME):
+        Store.open(tmp_path, read_only=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_another_programs_database_is_refused(tmp_path, read_only):
+    path = tmp_path / FILE_NAME
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE meta (key, value)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(RecordingError, match="something else"):
+        Store.open(tmp_path, read_only=read_only)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_newer_format_is_refused_unchanged(tmp_path, read_only):
+    Store.open(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / FILE_NAME)
+    connection.execute("UPDATE meta SET value = '2' WHERE key = 'format'")
+    connection.commit()
+    connection.close()
+    before = (tmp_path / FILE_NAME).read_bytes()
+    with pytest.raises(RecordingError, match="format 2.*newer version"):
+        Store.open(tmp_path, read_only=read_only)
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_use_after_close_is_a_closed_error(tmp_path):
+    store = Store.open(tmp_path)
+    store.close()
+    store.close()
+    with pytest.raises(ClosedError):
+        store.append("r", "steps", [steps([1.0])])
+    with pytest.raises(ClosedError):
+        store.runs()
+    assert isinstance(store.path, pathlib.Path)
