@@ -30,11 +30,13 @@ if (demo) {
   const served = await context({
     ...widget,
     entryPoints: { demo: "demo.ts", widget: "src/widget.ts" },
+    loader: { ".gz": "file" },
+    publicPath: "/dist-demo",
     outdir: new URL("dist-demo/", import.meta.url).pathname,
   });
   const port = Number(process.env.PORT ?? 8765);
-  const { hosts } = await served.serve({ host: "127.0.0.1", port, servedir: widget.absWorkingDir });
-  console.log(`http://${hosts[0]}:${port}/demo.html  (?synthetic&rate=200, ?theme=dark, ?state=failed, ...)`);
+  await served.serve({ host: "127.0.0.1", port, servedir: widget.absWorkingDir });
+  console.log(`http://127.0.0.1:${port}/demo.html  (?synthetic&rate=200, ?theme=dark, ?state=failed, ...)`);
 } else if (watch) {
   const watched = await context({ ...widget, logLevel: "info" });
   await watched.watch();

@@ -62,7 +62,8 @@ export function makeGrid(run: RunState, theme: Theme): View & { repaint(): void 
     if (key === painted) return;
     painted = key;
     canvas.setAttribute("aria-label", describe(grid));
-    where.textContent = [grid.game, grid.caption].filter(Boolean).join(" · ");
+    where.textContent = grid.caption || grid.game;
+    where.title = [grid.game, grid.caption].filter(Boolean).join(", ");
     action.textContent = grid.action ? `action: ${grid.action}` : "";
     const room = Math.min(stage.clientWidth / cols, stage.clientHeight / rows);
     const cell = Math.max(8, Math.min(72, Math.floor(room)));

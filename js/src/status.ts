@@ -29,22 +29,15 @@ export function standing(state: State | null): { key: string; text: string } {
 /** How the hub stands with the daemon, in words; "" when there is nothing to say. */
 export function connectionText(state: State | null, now: number): string {
   if (!state) return "waiting for the kernel";
-  const { state: kind, attempt, retry_at, message } = state.connection;
-  const why = message ? `: ${message}` : "";
+  const { state: kind, attempt, retry_at } = state.connection;
   switch (kind) {
-    case "live":
-      return "live";
-    case "connecting":
-      return `connecting${why}`;
-    case "recording":
-      return "recording";
-    case "closed":
-      return `closed${why}`;
     case "reconnecting": {
       const seconds = Math.ceil(retry_at - now / 1000);
       const next = retry_at > 0 && seconds > 0 ? `, next in ${seconds} s` : "";
-      return `reconnecting, attempt ${Math.max(1, attempt)}${next}${why}`;
+      return `reconnecting, attempt ${Math.max(1, attempt)}${next}`;
     }
+    default:
+      return kind;
   }
 }
 
@@ -126,10 +119,10 @@ export function makeStatus(run: RunState, clock: Clock = browserClock): View {
       say(episodes.value, countText(state?.episodes ?? 0) + (expected ? ` of ${countText(expected)}` : ""));
       say(rate.value, rateText(state?.steps_per_s ?? 0));
       showProblems(state?.problems ?? []);
-      const reason = state?.reason && (key === "failed" || key === "cancelled") ? `${text}: ${state.reason}` : "";
-      say(notice, run.fault ? `A message from the kernel was not understood: ${run.fault}` : reason);
-      notice.hidden = notice.textContent === "";
-      notice.dataset.state = run.fault ? "failed" : key;
+      const [kind, words] = noticeOf(run, key, text);
+      say(notice, words);
+      notice.hidden = words === "";
+      notice.dataset.state = kind;
     },
     close() {
       stopClock?.();
@@ -166,6 +159,17 @@ export function makeStatus(run: RunState, clock: Clock = browserClock): View {
       }),
     );
   }
+}
+
+/** What is wrong, if anything, and how badly. */
+function noticeOf(run: RunState, key: string, text: string): [kind: string, words: string] {
+  const { state, fault } = run;
+  if (fault) return ["failed", `A message from the kernel was not understood: ${fault}`];
+  if (state?.reason && (key === "failed" || key === "cancelled")) return [key, `${text}: ${state.reason}`];
+  if (state?.connection.message && state.connection.state !== "live") {
+    return ["connection", `The daemon cannot be followed: ${state.connection.message}`];
+  }
+  return ["", ""];
 }
 
 function counter(testid: string, unit: string): { element: HTMLElement; value: HTMLElement } {

@@ -15,7 +15,7 @@ const EXACT_ROWS = Math.floor(4_900_000 / ROW_HEIGHT);
 const AHEAD = 40;
 const PLACEHOLDER = "…";
 const CHARACTER = 7;
-const PADDING = 20;
+const PADDING = 22;
 const NARROWEST = 52;
 const WIDEST = 280;
 
@@ -57,6 +57,9 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
   let columns: ColumnInfo[] = [];
   let revision = -1;
   let widths = new Map<string, number>();
+  /** The widths regular-table was given, and for how wide a table. */
+  let given: number[] = [];
+  let sizedFor = -1;
   let following = true;
   /** How many rows the table is drawn with; stands still while older rows of a very long table are read. */
   let shown = 0;
@@ -101,7 +104,7 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
         const name = !held ? "ltw-absent" : isNumber(column.kind) ? "ltw-number" : value === false ? "ltw-false" : "";
         mark(td, name);
         const text = td.textContent ?? "";
-        const long = text.length * CHARACTER + PADDING > (widths.get(column.name) ?? NARROWEST);
+        const long = text.length * CHARACTER + PADDING > (given[at.x] ?? NARROWEST);
         const full = held && here && (long || column.kind === "time") ? fullText(column.name, column.kind, value) : "";
         if (td.title !== full) td.title = full;
       }
@@ -118,18 +121,28 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
     }
   });
 
-  const takeColumns = (): void => {
-    if (revision === rows.columnsRevision) return;
-    revision = rows.columnsRevision;
+  const takeColumns = (room: number): void => {
+    const changed = revision !== rows.columnsRevision;
+    if (!changed && room === sizedFor) return;
     // What the user dragged stays with its column, wherever that stands now.
     for (const [key, width] of Object.entries(grid.saveColumnSizes())) {
       const name = columns[Number(key)]?.name;
-      if (name) widths.set(name, width);
+      if (name && width !== given[Number(key)]) widths.set(name, width);
     }
-    columns = ordered(table, rows.columns);
-    fit();
+    if (changed) {
+      revision = rows.columnsRevision;
+      columns = ordered(table, rows.columns);
+      fit();
+    }
+    sizedFor = room;
+    given = columns.map(({ name }) => widths.get(name) ?? NARROWEST);
+    // The observation, or else the last column, fills what is left of the row.
+    const spare = room - given.reduce((sum, width) => sum + width, 0);
+    const filler = columns.findIndex(({ name }) => name === "observation");
+    const at = filler < 0 ? given.length - 1 : filler;
+    if (spare > 0 && at >= 0) given[at] = (given[at] ?? 0) + spare;
     grid.resetAutoSize();
-    grid.restoreColumnSizes(Object.fromEntries(columns.map(({ name }, i) => [i, widths.get(name) ?? NARROWEST])));
+    grid.restoreColumnSizes({ ...given });
   };
 
   /** Give columns without a width one, by what the newest rows hold; columns never change their width by themselves. */
@@ -139,13 +152,15 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
       const held = rows.row(y);
       if (held) sample.push(held);
     }
+    const measure = measurer(grid);
     widths = new Map(widths);
     for (const column of columns) {
       if (widths.has(column.name)) continue;
-      let longest = label(table, column.name).length + 0.5;
-      for (const held of sample) longest = Math.max(longest, textOf(column, held).length + 1);
-      const width = Math.round(longest * CHARACTER + PADDING);
-      widths.set(column.name, Math.max(NARROWEST, Math.min(WIDEST, width)));
+      let width = measure(label(table, column.name), 600);
+      for (const held of sample) width = Math.max(width, measure(textOf(column, held).slice(0, 60), 400));
+      // A number grows by a digit or two while one looks.
+      if (isNumber(column.kind)) width += CHARACTER;
+      widths.set(column.name, Math.max(NARROWEST, Math.min(WIDEST, Math.ceil(width + PADDING))));
     }
   };
 
@@ -160,10 +175,10 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
       do {
         again = false;
         if (following || rows.total <= EXACT_ROWS || rows.total < shown) shown = rows.total;
-        takeColumns();
-        if (columns.length === 0) return;
         const clip = grid.shadowRoot?.querySelector<HTMLElement>(".rt-scroll-table-clip");
         const [width, height] = [clip?.clientWidth ?? grid.clientWidth, clip?.clientHeight ?? grid.clientHeight];
+        takeColumns(width);
+        if (columns.length === 0) return;
         const commit = await grid.predraw(width, height, {
           container_height: grid.clientHeight,
           ...(following ? { scroll_top: Number.MAX_SAFE_INTEGER } : {}),
@@ -259,6 +274,17 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
       run.unwant(element);
       dropSheets(grid);
     },
+  };
+}
+
+/** How wide a text is in the table's font; a guess where there is no canvas. */
+function measurer(grid: HTMLElement): (text: string, weight: number) => number {
+  const pen = document.createElement("canvas").getContext("2d");
+  if (!pen) return (text) => text.length * CHARACTER;
+  const family = getComputedStyle(grid).fontFamily || "sans-serif";
+  return (text, weight) => {
+    pen.font = `${weight} 12px ${family}`;
+    return pen.measureText(text).width;
   };
 }
 

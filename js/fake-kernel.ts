@@ -1,0 +1,137 @@
+// A kernel for the demo page and the tests: holds rows as plain objects and says what live.py says, in the same messages.
+
+import { type DataType, bool, float64, int64, tableFromArrays, tableToIPC, timestamp, uint64, utf8 } from "@uwdata/flechette";
+import { MAX_EPISODES, MAX_ROWS, type Push, type Span, type State, type TableName, VERSION } from "./src/messages.ts";
+
+export type Row = Record<string, unknown>;
+type Listener = (content: unknown, buffers: DataView[]) => void;
+
+const TYPES: Record<string, DataType> = {
+  timestamp: timestamp(3, "UTC"),
+  episode: int64(),
+  step_index: int64(),
+  steps: int64(),
+  row: int64(),
+  reward: float64(),
+  total_reward: float64(),
+  episode_seed: uint64(),
+  terminated: bool(),
+  truncated: bool(),
+};
+
+/** Rows as an Arrow IPC stream, at an odd place in a larger buffer as in a Jupyter message; columns of nulls are left out. */
+export function toArrow(rows: readonly Row[]): DataView {
+  const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  const columns: Record<string, unknown[]> = {};
+  const types: Record<string, DataType> = {};
+  for (const name of names) {
+    const values = rows.map((row) => row[name] ?? null);
+    if (rows.length > 0 && values.every((value) => value === null)) continue;
+    columns[name] = values.map((value) => (isWide(name) && value !== null ? BigInt(value as number) : value));
+    const kind = TYPES[name] ?? (values.some((value) => typeof value === "string") ? utf8() : undefined);
+    if (kind) types[name] = kind;
+  }
+  const bytes = tableToIPC(tableFromArrays(columns, { types, useBigInt: true }), { format: "stream" }) as Uint8Array;
+  const message = new Uint8Array(bytes.length + 24);
+  message.set(bytes, 13);
+  return new DataView(message.buffer, 13, bytes.length);
+}
+
+function isWide(name: string): boolean {
+  const type = TYPES[name];
+  return type !== undefined && (type === TYPES.episode || type === TYPES.episode_seed || ["step_index", "steps", "row"].includes(name));
+}
+
+export const BLANK: State = {
+  run_id: "run-1",
+  name: "",
+  status: "running",
+  reason: "",
+  connection: { state: "live", attempt: 0, retry_at: 0, message: "" },
+  agents: [],
+  steps: 0,
+  episodes: 0,
+  expected_episodes: null,
+  steps_per_s: 0,
+  problems: [],
+  grid: null,
+};
+
+export class FakeKernel {
+  readonly steps: Row[] = [];
+  readonly episodes: Row[] = [];
+  state: State = { ...BLANK };
+  /** What pages said. */
+  readonly heard: Record<string, unknown>[] = [];
+  /** How an answer goes out: at once, unless told otherwise. */
+  deliver: (answer: () => void) => void = (answer) => answer();
+  readonly #listeners = new Set<Listener>();
+  #pushedSteps = 0;
+  readonly #changed = new Set<number>();
+
+  /** The part of an anywidget model that the page uses. */
+  readonly model = {
+    get: (): string => "a demo run",
+    on: (name: string, listener: Listener): void => {
+      if (name === "msg:custom") this.#listeners.add(listener);
+    },
+    off: (name: string, listener: Listener): void => {
+      if (name === "msg:custom") this.#listeners.delete(listener);
+    },
+    send: (content: Record<string, unknown>): void => {
+      this.heard.push(content);
+      if (content.kind === "ready") this.deliver(() => this.push(true));
+      else if (content.kind === "ask_rows") this.deliver(() => this.#answer(content));
+    },
+  };
+
+  get listeners(): number {
+    return this.#listeners.size;
+  }
+
+  addSteps(...rows: Row[]): void {
+    this.steps.push(...rows);
+  }
+
+  setEpisode(row: number, values: Row): void {
+    this.episodes[row] = { ...values, row };
+    this.#changed.add(row);
+  }
+
+  push(keyframe = false): void {
+    const spans: Span[] = [];
+    const buffers: DataView[] = [];
+    const first = Math.max(keyframe ? 0 : this.#pushedSteps, this.steps.length - MAX_ROWS);
+    if (keyframe || first < this.steps.length) {
+      const rows = this.steps.slice(first);
+      spans.push({ table: "steps", first, count: rows.length, total: this.steps.length });
+      buffers.push(toArrow(rows));
+    }
+    this.#pushedSteps = this.steps.length;
+    const changed = keyframe
+      ? this.episodes.slice(-MAX_EPISODES)
+      : [...this.#changed].sort((a, b) => a - b).map((row) => this.episodes[row] as Row);
+    this.#changed.clear();
+    if (keyframe || changed.length > 0) {
+      const lowest = Number(changed[0]?.row ?? 0);
+      spans.push({ table: "episodes", first: lowest, count: changed.length, total: this.episodes.length });
+      buffers.push(toArrow(changed));
+    }
+    const state: State = { ...this.state, steps: this.steps.length, episodes: this.episodes.length };
+    const message: Push = { kind: "push", version: VERSION, keyframe, state, spans };
+    this.say(message, buffers);
+  }
+
+  /** Send anything, sound or not. */
+  say(content: unknown, buffers: DataView[] = []): void {
+    for (const listener of [...this.#listeners]) listener(content, buffers);
+  }
+
+  #answer(ask: Record<string, unknown>): void {
+    const table = ask.table as TableName;
+    const [first, most] = [Number(ask.first), table === "steps" ? MAX_ROWS : MAX_EPISODES];
+    const rows = this[table].slice(first, first + Math.min(Number(ask.count), most));
+    const span: Span = { table, first, count: rows.length, total: this[table].length };
+    this.say({ kind: "rows", version: VERSION, id: ask.id, spans: [span] }, [toArrow(rows)]);
+  }
+}

@@ -1,0 +1,5 @@
+declare module "*.css" {}
+declare module "*.gz" {
+  const url: string;
+  export default url;
+}
