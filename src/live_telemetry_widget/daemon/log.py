@@ -158,8 +158,9 @@ class DurableLog:
                 taken, self._queue = self._queue, []
             self._commit(taken)
             try:
-                # One at a time, after the fan-out, so that a merge delays the next commit and never this one.
-                self.store.compact(limit=1)
+                # After the fan-out, and only until there is other work: a merge delays the next commit, never this one.
+                while self.store.compact(limit=1) and not self._queue:
+                    pass
             except (sqlite3.Error, pa.ArrowException) as error:
                 _LOG.warning("chunks could not be merged, which can wait: %s", error)
 
