@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -21,6 +23,7 @@ from live_telemetry_widget.proto import telemetry_pb2_grpc, trainer_pb2_grpc
 from live_telemetry_widget.proto import trainer_pb2 as wire
 
 LIMIT = 30
+Start = Callable[..., "DaemonProcess"]
 CONFIG = {
     "run_name": "frozen lake",
     "entry_point": "python",
@@ -35,7 +38,7 @@ Code = grpc.StatusCode
 class DaemonProcess:
     """``live-telemetry serve`` on a free port, with stubs of both services."""
 
-    def __init__(self, data_dir, *options):
+    def __init__(self, data_dir: pathlib.Path, *options: str) -> None:
         command = [sys.executable, "-m", "live_telemetry_widget", "serve", "--listen", "127.0.0.1:0"]
         command += ["--data-dir", str(data_dir), "--exit-with-stdin", *options]
         self.errors = pathlib.Path(data_dir) / "stderr.txt"
@@ -53,7 +56,8 @@ class DaemonProcess:
         self.trainer = trainer_pb2_grpc.TrainerServiceStub(self.channel)
         self.telemetry = telemetry_pb2_grpc.TelemetryServiceStub(self.channel)
 
-    def end(self, number=signal.SIGTERM):
+    def end(self, number: int = signal.SIGTERM) -> Any:
+        """End the process; return its exit code."""
         self.channel.close()
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -62,28 +66,33 @@ class DaemonProcess:
             pipe.close()
         return code
 
-    def open_run(self, run_id="r"):
+    def open_run(self, run_id: str = "r") -> Any:
+        """Make a run."""
         return self.telemetry.OpenRun(ours.OpenRunRequest(run_id=run_id), timeout=LIMIT)
 
-    def describe(self, run_id="r"):
+    def describe(self, run_id: str = "r") -> Any:
+        """Ask what there is of a run."""
         return self.telemetry.DescribeRun(ours.DescribeRunRequest(run_id=run_id), timeout=LIMIT)
 
-    def publish(self, steps):
+    def publish(self, steps: Any) -> Any:
+        """Publish steps and wait for the answer."""
         return self.trainer.PublishRunSteps(iter(steps), timeout=2 * LIMIT)
 
-    def steps(self, since=0, run_id="r"):
+    def steps(self, since: int = 0, run_id: str = "r") -> Any:
+        """Stream steps."""
         return self.trainer.StreamRunSteps(wire.StreamStepsRequest(run_id=run_id, since_seq=since), timeout=2 * LIMIT)
 
-    def record(self, run_id="r"):
+    def record(self, run_id: str = "r") -> Any:
+        """Return a run out of ListRuns."""
         answer = self.trainer.ListRuns(wire.ListRunsRequest(), timeout=LIMIT)
         return next(run for run in answer.runs if run.run_id == run_id)
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path: pathlib.Path) -> Any:
     started = []
 
-    def begin(*options, data_dir=tmp_path):
+    def begin(*options: str, data_dir: pathlib.Path = tmp_path) -> Any:
         started.append(DaemonProcess(data_dir, *options))
         return started[-1]
 
@@ -93,16 +102,16 @@ def start(tmp_path):
 
 
 @pytest.fixture
-def daemon(start):
+def daemon(start: Start) -> Any:
     return start()
 
 
-def step(number, run_id="r", **fields):
+def step(number: int, run_id: str = "r", **fields: Any) -> Any:
     fields = {"episode_index": number // 100, "step_index": number % 100, "reward": float(number)} | fields
     return wire.RunStep(run_id=run_id, action_json="1", observation_json=f'{{"state":{number}}}', **fields)
 
 
-def take(stream, count):
+def take(stream: Any, count: int) -> Any:
     found = []
     for message in stream:
         found.append(message)
@@ -112,7 +121,7 @@ def take(stream, count):
     return found
 
 
-def until(condition):
+def until(condition: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + LIMIT
     while not (value := condition()):
         assert time.monotonic() < deadline, "waited too long"
@@ -120,7 +129,7 @@ def until(condition):
     return value
 
 
-def refused(call):
+def refused(call: Any) -> Any:
     with pytest.raises(grpc.RpcError) as caught:
         call()
     assert caught.value.details()
@@ -130,27 +139,27 @@ def refused(call):
 # -- answers, call by call ---------------------------------------------------------------------------------------------
 
 
-def request(name, message):
+def request(name: str, message: Any) -> Any:
     return lambda daemon: getattr(daemon.trainer, name)(message, timeout=LIMIT)
 
 
-def streamed(name, message):
+def streamed(name: str, message: Any) -> Any:
     return lambda daemon: next(getattr(daemon.trainer, name)(message, timeout=LIMIT))
 
 
-def telemetry(name, message):
+def telemetry(name: str, message: Any) -> Any:
     return lambda daemon: getattr(daemon.telemetry, name)(message, timeout=LIMIT)
 
 
-def published(*steps):
+def published(*steps: Any) -> Any:
     return lambda daemon: daemon.publish(steps)
 
 
-def published_episodes(*episodes):
+def published_episodes(*episodes: Any) -> Any:
     return lambda daemon: daemon.trainer.PublishRunEpisodes(iter(episodes), timeout=LIMIT)
 
 
-def ending(outcome, run_id="r"):
+def ending(outcome: int, run_id: str = "r") -> Any:
     return telemetry("FinishRun", ours.FinishRunRequest(run_id=run_id, outcome=outcome))
 
 
@@ -199,7 +208,7 @@ REFUSALS = {
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
     daemon = DaemonProcess(tmp_path_factory.mktemp("shared"))
     daemon.open_run("r")
     daemon.open_run("over")
@@ -209,18 +218,18 @@ def shared(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_refusals_have_the_code_of_the_wire_contract_and_say_why(shared, name):
+def test_refusals_have_the_code_of_the_wire_contract_and_say_why(shared: DaemonProcess, name: str) -> None:
     call, code = REFUSALS[name]
     assert refused(lambda: call(shared)) == code
 
 
-def test_health_tells_the_truth(daemon):
+def test_health_tells_the_truth(daemon: DaemonProcess) -> None:
     health = daemon.trainer.GetHealth(wire.HealthCheckRequest(), timeout=LIMIT)
     assert (health.pid, health.listen_address, health.healthy) == (daemon.process.pid, daemon.address, True)
     assert abs(health.started_at.ToNanoseconds() / 1e9 - time.time()) < LIMIT
 
 
-def test_a_submitted_run_is_listed_and_the_same_config_is_the_same_run(daemon):
+def test_a_submitted_run_is_listed_and_the_same_config_is_the_same_run(daemon: DaemonProcess) -> None:
     text = json.dumps(CONFIG)
     first = daemon.trainer.SubmitRun(wire.SubmitRunRequest(config_json=text), timeout=LIMIT)
     assert daemon.trainer.SubmitRun(wire.SubmitRunRequest(config_json=text), timeout=LIMIT) == first
@@ -232,7 +241,7 @@ def test_a_submitted_run_is_listed_and_the_same_config_is_the_same_run(daemon):
         assert len(answer.runs) == count
 
 
-def test_the_conversation_of_a_generation_2_worker(daemon):
+def test_the_conversation_of_a_generation_2_worker(daemon: DaemonProcess) -> None:
     watch = daemon.trainer.WatchRuns(wire.WatchRunsRequest(), timeout=LIMIT)
     run_id = daemon.trainer.SubmitRun(wire.SubmitRunRequest(config_json=json.dumps(CONFIG)), timeout=LIMIT).run_id
     token = daemon.trainer.RegisterWorker(
@@ -265,7 +274,9 @@ def test_the_conversation_of_a_generation_2_worker(daemon):
     assert daemon.describe(run_id).last_step_seq == 11
 
 
-def test_a_generation_1_proxy_that_never_registers_is_taken_unless_the_daemon_is_strict(start, tmp_path):
+def test_a_generation_1_proxy_that_never_registers_is_taken_unless_the_daemon_is_strict(
+    start: Start, tmp_path: pathlib.Path
+) -> None:
     lenient, strict = start(), start("--strict", data_dir=tmp_path / "strict")
     for daemon in (lenient, strict):
         daemon.open_run()
@@ -285,7 +296,9 @@ def test_a_generation_1_proxy_that_never_registers_is_taken_unless_the_daemon_is
         (ours.OUTCOME_CANCELLED, "Ctrl-C", "cancelled: Ctrl-C"),
     ],
 )
-def test_an_outcome_is_kept_as_the_reason_and_the_first_one_stands(shared, outcome, said, kept):
+def test_an_outcome_is_kept_as_the_reason_and_the_first_one_stands(
+    shared: DaemonProcess, outcome: int, said: str, kept: str | None
+) -> None:
     run_id = f"finished {outcome} {said}"
     shared.open_run(run_id)
     for result, reason in ((outcome, said), (ours.OUTCOME_FAILED, "second")):
@@ -297,7 +310,7 @@ def test_an_outcome_is_kept_as_the_reason_and_the_first_one_stands(shared, outco
     assert shared.describe(run_id).ended
 
 
-def test_opening_a_run_twice_answers_the_first(daemon):
+def test_opening_a_run_twice_answers_the_first(daemon: DaemonProcess) -> None:
     first = daemon.telemetry.OpenRun(ours.OpenRunRequest(config_json='{"name": "x"}'), timeout=LIMIT)
     again = daemon.telemetry.OpenRun(
         ours.OpenRunRequest(run_id=first.run_id, config_json='{"name": "y"}'), timeout=LIMIT
@@ -306,7 +319,7 @@ def test_opening_a_run_twice_answers_the_first(daemon):
     assert json.loads(daemon.describe(first.run_id).config_json) == {"name": "x"}
 
 
-def test_watching_goes_on_after_a_number(daemon):
+def test_watching_goes_on_after_a_number(daemon: DaemonProcess) -> None:
     for name in "abc":
         daemon.open_run(name)
     stream = daemon.trainer.WatchRuns(wire.WatchRunsRequest(since_seq=1), timeout=LIMIT)
@@ -316,7 +329,7 @@ def test_watching_goes_on_after_a_number(daemon):
 # -- telemetry ---------------------------------------------------------------------------------------------------------
 
 
-def test_everything_in_a_step_and_an_episode_comes_back(daemon):
+def test_everything_in_a_step_and_an_episode_comes_back(daemon: DaemonProcess) -> None:
     daemon.open_run()
     sent = step(
         3, agent_id="a", worker_id="w", episode_seed=0, policy_label="p", backend="b", payload_version=2, frame_ref="f"
@@ -341,21 +354,21 @@ def test_everything_in_a_step_and_an_episode_comes_back(daemon):
     assert take(stream, 1) == [episode]
 
 
-def test_a_row_that_cannot_be_kept_is_counted_as_dropped(daemon):
+def test_a_row_that_cannot_be_kept_is_counted_as_dropped(daemon: DaemonProcess) -> None:
     daemon.open_run()
     answer = daemon.publish([step(0), step(1, episode_index=2**63), step(2)])
     assert (answer.accepted, answer.dropped) == (2, 1)
     assert "index_out_of_range" in daemon.errors.read_text()
 
 
-def test_a_message_of_many_megabytes_passes(daemon):
+def test_a_message_of_many_megabytes_passes(daemon: DaemonProcess) -> None:
     daemon.open_run()
     sent = step(0, render_payload_json=json.dumps("x" * (40 * 2**20)))
     assert daemon.publish([sent]).accepted == 1
     assert len(take(daemon.steps(), 1)[0].render_payload_json) == len(sent.render_payload_json)
 
 
-def test_since_seq_is_honoured_exactly_from_memory_and_from_the_file(start):
+def test_since_seq_is_honoured_exactly_from_memory_and_from_the_file(start: Start) -> None:
     daemon = start()
     daemon.open_run()
     daemon.publish(step(i) for i in range(3_000))
@@ -369,7 +382,7 @@ def test_since_seq_is_honoured_exactly_from_memory_and_from_the_file(start):
         daemon = start()
 
 
-def test_twenty_thousand_steps_are_replayed_then_live_ones_without_a_seam(start):
+def test_twenty_thousand_steps_are_replayed_then_live_ones_without_a_seam(start: Start) -> None:
     daemon = start()
     daemon.open_run()
     daemon.publish(step(i) for i in range(20_000))
@@ -389,10 +402,10 @@ def test_twenty_thousand_steps_are_replayed_then_live_ones_without_a_seam(start)
     assert found == [(n + 1, float(n)) for n in range(22_000)]
 
 
-def test_a_stream_of_an_unknown_run_is_silent_then_delivers_when_the_run_appears(daemon):
+def test_a_stream_of_an_unknown_run_is_silent_then_delivers_when_the_run_appears(daemon: DaemonProcess) -> None:
     received = queue.Queue()
 
-    def read():
+    def read() -> Any:
         with contextlib.suppress(grpc.RpcError):
             for message in daemon.steps(run_id="later"):
                 received.put(message.seq_id)
@@ -411,7 +424,7 @@ def test_a_stream_of_an_unknown_run_is_silent_then_delivers_when_the_run_appears
     assert not reader.is_alive()
 
 
-def test_a_slow_subscriber_is_not_dropped_and_does_not_hold_up_publishers(daemon):
+def test_a_slow_subscriber_is_not_dropped_and_does_not_hold_up_publishers(daemon: DaemonProcess) -> None:
     daemon.open_run()
     slow = daemon.steps()
     daemon.publish([step(0)])
@@ -424,7 +437,7 @@ def test_a_slow_subscriber_is_not_dropped_and_does_not_hold_up_publishers(daemon
     assert [message.seq_id for message in take(slow, 8_000)] == list(range(2, 8_002))
 
 
-def test_publishers_of_one_run_at_once_get_numbers_without_gaps(daemon):
+def test_publishers_of_one_run_at_once_get_numbers_without_gaps(daemon: DaemonProcess) -> None:
     daemon.open_run()
     threads = [
         threading.Thread(target=daemon.publish, args=([step(i, worker_id=str(worker)) for i in range(500)],))
@@ -440,11 +453,11 @@ def test_publishers_of_one_run_at_once_get_numbers_without_gaps(daemon):
         assert [m.reward for m in found if m.worker_id == str(worker)] == [float(i) for i in range(500)]
 
 
-def test_what_was_received_of_a_stream_that_broke_off_is_committed(daemon):
+def test_what_was_received_of_a_stream_that_broke_off_is_committed(daemon: DaemonProcess) -> None:
     daemon.open_run()
     hold = threading.Event()
 
-    def some():
+    def some() -> Any:
         yield from (step(i) for i in range(10))
         hold.wait(LIMIT)
 
@@ -459,7 +472,7 @@ def test_what_was_received_of_a_stream_that_broke_off_is_committed(daemon):
 # -- life and death ----------------------------------------------------------------------------------------------------
 
 
-def test_a_restart_keeps_runs_and_steps(start):
+def test_a_restart_keeps_runs_and_steps(start: Start) -> None:
     daemon = start()
     daemon.open_run("going")
     daemon.open_run("over")
@@ -473,7 +486,7 @@ def test_a_restart_keeps_runs_and_steps(start):
     assert [m.seq_id for m in take(daemon.steps(run_id="going"), 2)] == [1, 2]
 
 
-def test_every_acknowledged_step_survives_sigkill_in_order_and_once(start):
+def test_every_acknowledged_step_survives_sigkill_in_order_and_once(start: Start) -> None:
     daemon = start()
     daemon.open_run()
     sent, acknowledged = 0, set()
@@ -498,12 +511,12 @@ def test_every_acknowledged_step_survives_sigkill_in_order_and_once(start):
     assert acknowledged
 
 
-def test_sigterm_commits_what_an_open_publisher_has_sent(start):
+def test_sigterm_commits_what_an_open_publisher_has_sent(start: Start) -> None:
     daemon = start()
     daemon.open_run()
     hold = threading.Event()
 
-    def some():
+    def some() -> Any:
         yield from (step(i) for i in range(100))
         hold.wait(LIMIT)
 
@@ -516,7 +529,7 @@ def test_sigterm_commits_what_an_open_publisher_has_sent(start):
     assert daemon.describe().last_step_seq == 100
 
 
-def test_streams_are_told_of_the_end(daemon):
+def test_streams_are_told_of_the_end(daemon: DaemonProcess) -> None:
     stream = daemon.steps(run_id="none")
     watch = daemon.trainer.WatchRuns(wire.WatchRunsRequest(), timeout=LIMIT)
     daemon.open_run()
@@ -526,7 +539,7 @@ def test_streams_are_told_of_the_end(daemon):
     assert refused(lambda: next(stream)) == Code.UNAVAILABLE
 
 
-def _start_and_fail(*options):
+def _start_and_fail(*options: str) -> Any:
     command = [sys.executable, "-m", "live_telemetry_widget", "serve", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 1
@@ -534,22 +547,22 @@ def _start_and_fail(*options):
     return done.stderr
 
 
-def test_one_daemon_per_directory(daemon, tmp_path):
+def test_one_daemon_per_directory(daemon: DaemonProcess, tmp_path: pathlib.Path) -> None:
     said = _start_and_fail("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path))
     assert str(daemon.process.pid) in said
 
 
-def test_one_daemon_per_port(daemon, tmp_path):
+def test_one_daemon_per_port(daemon: DaemonProcess, tmp_path: pathlib.Path) -> None:
     said = _start_and_fail("--listen", daemon.address, "--data-dir", str(tmp_path / "other"))
     assert daemon.address in said
 
 
-def test_the_daemon_ends_when_its_parent_closes_its_stdin(daemon):
+def test_the_daemon_ends_when_its_parent_closes_its_stdin(daemon: DaemonProcess) -> None:
     daemon.process.stdin.close()
     assert daemon.process.wait(LIMIT) == 0
 
 
-def test_an_address_that_others_reach_is_warned_of(start, tmp_path):
+def test_an_address_that_others_reach_is_warned_of(start: Start, tmp_path: pathlib.Path) -> None:
     daemon = start()
     daemon.end()
     command = [sys.executable, "-m", "live_telemetry_widget", "serve", "--exit-with-stdin"]
@@ -559,11 +572,11 @@ def test_an_address_that_others_reach_is_warned_of(start, tmp_path):
     assert json.loads(done.stdout)["pid"] != os.getpid()
 
 
-def test_list_reads_a_daemon_and_a_directory_alike(daemon, tmp_path):
+def test_list_reads_a_daemon_and_a_directory_alike(daemon: DaemonProcess, tmp_path: pathlib.Path) -> None:
     daemon.open_run()
     daemon.publish([step(0), step(1)])
 
-    def listed(*options):
+    def listed(*options: str) -> Any:
         command = [sys.executable, "-m", "live_telemetry_widget", "list", *options]
         return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -23,26 +24,26 @@ from live_telemetry_widget.schema import STEPS
 from live_telemetry_widget.store import Pending, RunRow, Store
 
 
-def steps(rewards, **extras):
+def steps(rewards: Any, **extras: Any) -> Any:
     events = [{"type": "step", "episode": 0, "step_index": i, "action": 1, "reward": r} for i, r in enumerate(rewards)]
     return normalize.steps_from_events([event | extras for event in events], run_id="r").batch
 
 
-def rewards(batches):
+def rewards(batches: Any) -> Any:
     return [value for batch in batches for value in batch.column("reward").to_pylist()]
 
 
-def numbers(batches):
+def numbers(batches: Any) -> Any:
     return [value for batch in batches for value in batch.column("seq_id").to_pylist()]
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: pathlib.Path) -> Any:
     with Store.open(tmp_path) as opened:
         yield opened
 
 
-def test_numbers_are_contiguous_per_run_and_kind(store):
+def test_numbers_are_contiguous_per_run_and_kind(store: Store) -> None:
     assert store.append("a", "steps", [steps([1.0, 2.0])]) == (1, 2)
     assert store.append("b", "steps", [steps([3.0])]) == (1, 1)
     assert store.append("a", "steps", [steps([4.0]), steps([5.0])]) == (3, 4)
@@ -54,14 +55,14 @@ def test_numbers_are_contiguous_per_run_and_kind(store):
 
 
 @pytest.mark.parametrize("since", range(8))
-def test_reading_begins_exactly_after_since_seq(store, since):
+def test_reading_begins_exactly_after_since_seq(store: Store, since: int) -> None:
     store.append("r", "steps", [steps([1.0, 2.0, 3.0])])
     store.append("r", "steps", [steps([4.0, 5.0])])
     assert numbers(store.read("r", "steps", since)) == list(range(since + 1, 6))
     assert numbers(store.read("r", "steps", since, limit=2)) == list(range(since + 1, 6))[:2]
 
 
-def test_a_failed_transaction_leaves_nothing_and_the_next_one_works(store):
+def test_a_failed_transaction_leaves_nothing_and_the_next_one_works(store: Store) -> None:
     store.append("r", "steps", [steps([1.0])])
     broken = pa.RecordBatch.from_pydict({"seq_id": pa.array([0], pa.uint64())})
     with pytest.raises(KeyError):
@@ -70,7 +71,7 @@ def test_a_failed_transaction_leaves_nothing_and_the_next_one_works(store):
     assert rewards(store.read("r", "steps")) == [1.0, 3.0]
 
 
-def test_runs_are_kept_as_they_were_written(store, tmp_path):
+def test_runs_are_kept_as_they_were_written(store: Store, tmp_path: pathlib.Path) -> None:
     first = RunRow("a", 1, "d", '{"x": 1}', 10, 11, None, None, 1)
     store.commit([], [first, RunRow("b", 7, created_at=5, last_heartbeat=3, failure_reason="why", record_seq=2)])
     with Store.open(tmp_path, read_only=True) as other:
@@ -82,11 +83,13 @@ def test_runs_are_kept_as_they_were_written(store, tmp_path):
 # -- merging -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_slow_run_does_not_leave_many_chunks_nor_rewrite_them_often(store, monkeypatch):
+def test_a_slow_run_does_not_leave_many_chunks_nor_rewrite_them_often(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rewritten = 0
     encode = _chunks.encode
 
-    def counting(batch):
+    def counting(batch: Any) -> Any:
         nonlocal rewritten
         rewritten += batch.num_rows
         return encode(batch)
@@ -104,7 +107,7 @@ def test_a_slow_run_does_not_leave_many_chunks_nor_rewrite_them_often(store, mon
     assert rewritten <= rows * 5
 
 
-def test_large_chunks_are_sealed_and_left_alone(monkeypatch, store):
+def test_large_chunks_are_sealed_and_left_alone(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     monkeypatch.setattr(_chunks, "MAX_ROWS", 8)
     store.append("r", "steps", [steps([float(i) for i in range(20)])])
     with sqlite3.connect(store.path) as connection:
@@ -127,7 +130,7 @@ def test_large_chunks_are_sealed_and_left_alone(monkeypatch, store):
         (None, 3, [None, 3]),
     ],
 )
-def test_merging_loses_no_value_of_a_further_column(left, right, expected):
+def test_merging_loses_no_value_of_a_further_column(left: Any, right: Any, expected: Any) -> None:
     merged = _chunks.combine(STEPS, [steps([0.0], x=left), steps([0.0], x=right)])
     assert merged.column("x").to_pylist() == expected
     assert merged.schema.names[: len(STEPS)] == STEPS.names
@@ -153,7 +156,7 @@ _BATCHES = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(_BATCHES, st.integers(2, 20), st.data())
-def test_a_store_equals_the_list_of_its_rows(batches, max_rows, data):
+def test_a_store_equals_the_list_of_its_rows(batches: Any, max_rows: int, data: Any) -> None:
     """Whatever is appended, merged, closed and opened again: reads give the rows after since_seq, numbered from 1."""
     model = {"a": [], "b": []}
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
@@ -207,7 +210,7 @@ _READER = """
 """
 
 
-def test_two_processes_read_while_one_writes(store, tmp_path):
+def test_two_processes_read_while_one_writes(store: Store, tmp_path: pathlib.Path) -> None:
     total = 1_000
     command = [sys.executable, "-c", textwrap.dedent(_READER), str(tmp_path), str(total)]
     readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -226,11 +229,11 @@ def test_two_processes_read_while_one_writes(store, tmp_path):
             reader.communicate()
 
 
-def test_threads_share_a_store(store):
+def test_threads_share_a_store(store: Store) -> None:
     done = threading.Event()
     failures = []
 
-    def read():
+    def read() -> Any:
         while not done.is_set():
             try:
                 found = numbers(store.read("r", "steps"))
@@ -250,7 +253,7 @@ def test_threads_share_a_store(store):
     assert failures == []
 
 
-def test_a_closed_recording_is_one_plain_file_and_opening_it_creates_nothing(tmp_path):
+def test_a_closed_recording_is_one_plain_file_and_opening_it_creates_nothing(tmp_path: pathlib.Path) -> None:
     with Store.open(tmp_path) as store:
         store.append("r", "steps", [steps([1.0])])
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
@@ -262,7 +265,7 @@ def test_a_closed_recording_is_one_plain_file_and_opening_it_creates_nothing(tmp
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
-def test_a_recording_whose_writer_was_killed_is_read_and_goes_on(tmp_path):
+def test_a_recording_whose_writer_was_killed_is_read_and_goes_on(tmp_path: pathlib.Path) -> None:
     live, copy = tmp_path / "live", tmp_path / "copy"
     with Store.open(live) as store:
         store.append("r", "steps", [steps([1.0, 2.0])])
@@ -278,7 +281,7 @@ def test_a_recording_whose_writer_was_killed_is_read_and_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a database at all, but long enough to be taken for one" * 10])
-def test_what_is_no_recording_is_refused_and_left_alone(tmp_path, content):
+def test_what_is_no_recording_is_refused_and_left_alone(tmp_path: pathlib.Path, content: bytes | None) -> None:
     path = tmp_path / "x.sqlite3"
     if content is not None:
         path.write_bytes(content)
@@ -287,14 +290,14 @@ def test_what_is_no_recording_is_refused_and_left_alone(tmp_path, content):
     assert (path.read_bytes() if path.exists() else None) == content
 
 
-def test_a_directory_without_a_recording_is_refused_and_stays_empty(tmp_path):
+def test_a_directory_without_a_recording_is_refused_and_stays_empty(tmp_path: pathlib.Path) -> None:
     with pytest.raises(RecordingError, match=FILE_NAME):
         Store.open(tmp_path, read_only=True)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("read_only", [True, False])
-def test_another_programs_database_is_refused(tmp_path, read_only):
+def test_another_programs_database_is_refused(tmp_path: pathlib.Path, *, read_only: bool) -> None:
     path = tmp_path / FILE_NAME
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE meta (key, value)")
@@ -306,19 +309,19 @@ def test_another_programs_database_is_refused(tmp_path, read_only):
 
 
 @pytest.mark.parametrize("read_only", [True, False])
-def test_a_newer_format_is_refused_unchanged(tmp_path, read_only):
+def test_a_newer_format_is_refused_unchanged(tmp_path: pathlib.Path, *, read_only: bool) -> None:
     Store.open(tmp_path).close()
     connection = sqlite3.connect(tmp_path / FILE_NAME)
     connection.execute("UPDATE meta SET value = '2' WHERE key = 'format'")
     connection.commit()
     connection.close()
     before = (tmp_path / FILE_NAME).read_bytes()
-    with pytest.raises(RecordingError, match="format 2.*newer version"):
+    with pytest.raises(RecordingError, match=r"format 2.*newer version"):
         Store.open(tmp_path, read_only=read_only)
     assert (tmp_path / FILE_NAME).read_bytes() == before
 
 
-def test_use_after_close_is_a_closed_error(tmp_path):
+def test_use_after_close_is_a_closed_error(tmp_path: pathlib.Path) -> None:
     store = Store.open(tmp_path)
     store.close()
     store.close()
