@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sqlite3
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
