@@ -15,6 +15,8 @@ import "./style.css";
 
 interface Traits extends Record<string, unknown> {
   title: string;
+  /** Names the model: hosts hand a new proxy of it to each call, so the object itself says nothing. */
+  view_id: string;
 }
 type Model = AnyModel<Traits>;
 
@@ -67,21 +69,22 @@ export function renderView(run: RunState, model: Pick<Model, "get" | "on" | "off
 
 /** A host may call the factory once for many models. */
 export default () => {
-  const runs = new WeakMap<object, RunState>();
+  const runs = new Map<string, RunState>();
   return {
     initialize({ model }: { model: Model }): () => void {
       const run = new RunState();
-      runs.set(model, run);
+      const id = model.get("view_id");
+      runs.set(id, run);
       const link = openLink(model, run);
       run.connect(link);
       return () => {
-        runs.delete(model);
+        runs.delete(id);
         link.close();
         run.close();
       };
     },
     render({ model, el }: { model: Model; el: HTMLElement }): () => void {
-      const run = runs.get(model);
+      const run = runs.get(model.get("view_id"));
       if (!run) throw new Error("render was called for a model that was not initialised");
       return renderView(run, model, el);
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
@@ -34,12 +35,19 @@ class LiveTelemetryWidget(anywidget.AnyWidget):  # type: ignore[misc]  # anywidg
     ------
     title : str, owned by the kernel
         What screen readers call the view.
+    view_id : str, owned by the kernel, constant
+        Tells the models of one page apart: a front end hands the bundle a new proxy of the model with each call.
     """
 
     _esm = _bundle("widget.js")
     _css = _bundle("widget.css")
 
     title = traitlets.Unicode("", help="What screen readers call the view; owned by the kernel.").tag(sync=True)
+    view_id = traitlets.Unicode(help="Tells models apart; owned by the kernel, constant.").tag(sync=True)
+
+    @traitlets.default("view_id")
+    def _new_view_id(self) -> str:
+        return uuid.uuid4().hex
 
     def __init__(self, handler: Callable[[dict[str, Any]], None], **traits: object) -> None:
         super().__init__(**traits)

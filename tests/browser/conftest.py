@@ -1,0 +1,197 @@
+"""A real JupyterLab under a real Chromium, with a notebook of the test's making."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Without the flags on networking, Chromium asks for hosts that are none of its business here.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+#: Screenshots are put here, to be looked at.
+SHOTS = pathlib.Path(os.environ.get("LTW_SHOTS", pathlib.Path(__file__).parents[2] / "demo-out" / "shots"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Return Debian's Chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    assert path, "no Chromium; scripts/need-chromium installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+class Lab:
+    """A JupyterLab server."""
+
+    def __init__(self, url: str, token: str, root: pathlib.Path) -> None:
+        self.url = url
+        self.token = token
+        self.root = root
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Start a JupyterLab that knows nothing of this machine's settings, on a free port."""
+    home = tmp_path_factory.mktemp("lab")
+    root = home / "work"
+    root.mkdir()
+    places = {name: str(home / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR")}
+    places |= {name: str(home / name.lower()) for name in ("JUPYTERLAB_WORKSPACES_DIR", "JUPYTERLAB_SETTINGS_DIR")}
+    places |= {"IPYTHONDIR": str(home / "ipython")}
+    settings = home / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    token = "of-this-test"  # noqa: S105 - a server of this test alone
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port=0"]
+    command += [f"--IdentityProvider.token={token}", "--ServerApp.allow_root=True", f"--ServerApp.root_dir={root}"]
+    command += ["--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly"]
+    log = (home / "lab.log").open("wb")
+    process = subprocess.Popen(command, env={**os.environ, **places}, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield Lab(_address(pathlib.Path(places["JUPYTER_RUNTIME_DIR"]), process, home / "lab.log"), token, root)
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+def _address(runtime: pathlib.Path, process: subprocess.Popen[bytes], log: pathlib.Path) -> str:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        assert process.poll() is None, log.read_text()[-3_000:]
+        for path in runtime.glob("jpserver-*.json"):
+            with contextlib.suppress(ValueError):  # half written
+                return str(json.loads(path.read_text())["url"])
+        time.sleep(0.05)
+    pytest.fail(f"JupyterLab did not start: {log.read_text()[-3_000:]}")
+
+
+class NotebookPage:
+    """One notebook in one tab."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.console: list[str] = []
+        page.on("console", lambda message: self.console.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: self.console.append(f"pageerror: {error}"))
+
+    def command(self, name: str, **arguments: Any) -> None:
+        """Execute a command of JupyterLab."""
+        self.page.evaluate("([name, args]) => { window.jupyterapp.commands.execute(name, args); }", [name, arguments])
+
+    def run_all(self) -> None:
+        """Run every cell."""
+        self.command("notebook:run-all-cells")
+
+    def is_busy(self, cell: int) -> bool:
+        """Whether a cell is being executed, or waits for it."""
+        prompt = self.page.locator(".jp-CodeCell").nth(cell).locator(".jp-InputPrompt")
+        return "*" in prompt.inner_text()
+
+    def theme(self, name: str) -> None:
+        """Change the theme, and wait until the page has it."""
+        self.command("apputils:change-theme", theme=name)
+        light = "false" if "Dark" in name else "true"
+        self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached")
+
+    def number(self, testid: str) -> int:
+        """Return the number that stands in an element."""
+        text = self.page.get_by_test_id(testid).first.inner_text()
+        digits = "".join(c for c in text.split("/")[0].split("of")[0] if c.isdigit())
+        return int(digits or 0)
+
+    def table(self, testid: str) -> list[dict[str, str]]:
+        """Return the rows that a person sees in a table, by column label."""
+        return self.page.get_by_test_id(testid).first.evaluate(
+            """(root) => {
+                const table = root.querySelector("table");
+                if (!table) return [];
+                const heads = [...table.querySelectorAll("thead tr:last-child th")].map((th) => th.innerText.trim());
+                const box = root.getBoundingClientRect();
+                return [...table.querySelectorAll("tbody tr")]
+                    .filter((tr) => tr.getBoundingClientRect().top < box.bottom)
+                    .map((tr) => Object.fromEntries([...tr.children].map((td, i) => [heads[i], td.innerText.trim()])));
+            }"""
+        )
+
+    def wait(self, condition: Callable[[], object], what: str, timeout: float = 30.0) -> None:
+        """Wait until a condition holds."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                self.shot("failed")
+                pytest.fail(f"not within {timeout:g} s: {what}\n" + "\n".join(self.console[-20:]))
+            self.page.wait_for_timeout(20)
+
+    def shot(self, name: str) -> pathlib.Path:
+        """Take a screenshot of the view, or of the page when there is none."""
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        path = SHOTS / f"{name}.png"
+        root = self.page.get_by_test_id("ltw-root")
+        (root.first if root.count() else self.page).screenshot(path=str(path))
+        return path
+
+
+@pytest.fixture
+def open_notebook(browser: Browser, lab: Lab) -> Iterator[Callable[..., NotebookPage]]:
+    """Return a function that opens a notebook of some cells in JupyterLab."""
+    contexts = []
+    numbers = iter(range(1_000))
+
+    def open_(*cells: str, name: str = "") -> NotebookPage:
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        notebook.metadata["language_info"] = {"name": "python"}
+        name = name or f"test-{os.getpid()}-{id(notebook)}-{next(numbers)}.ipynb"
+        nbformat.write(notebook, lab.root / name)
+        context = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme="light")
+        contexts.append(context)
+        page = context.new_page()
+        shown = NotebookPage(page)
+        page.goto(f"{lab.url}lab/tree/{name}?token={lab.token}&reset")
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+        # The indicator says "idle" before the notebook has its kernel, and running a cell then opens a dialog.
+        page.evaluate(
+            """async () => {
+                const context = window.jupyterapp.shell.currentWidget.sessionContext;
+                await context.ready;
+                await context.session.kernel.info;
+            }"""
+        )
+        return shown
+
+    yield open_
+    for context in contexts:
+        for page in context.pages:
+            with contextlib.suppress(Exception):  # noqa: BLE001 - the test has its verdict; this only frees the kernel
+                page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
+        context.close()
