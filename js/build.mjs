@@ -1,7 +1,7 @@
 // One ESM file and one CSS file for anywidget. `--watch` rebuilds, `--demo` serves demo.html on a local port.
 import { readFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
-import { context, build } from "esbuild";
+import { build, context } from "esbuild";
 
 const OUT = new URL("../src/live_telemetry_widget/view/static/", import.meta.url).pathname;
 const LIMIT_KB = 80;

@@ -93,11 +93,26 @@ class Feeder {
     const timestamp = Number(event.ts_unix_ns ?? 0) / 1e6;
     if (event.type === "run_started") {
       const config = event.config as Record<string, unknown>;
-      kernel.state = { ...kernel.state, run_id: String(event.run_id), name: String(config.game_id ?? ""), expected_episodes: Number(config.max_episodes) || null };
+      kernel.state = {
+        ...kernel.state,
+        run_id: String(event.run_id),
+        name: String(config.game_id ?? ""),
+        expected_episodes: Number(config.max_episodes) || null,
+      };
     } else if (event.type === "step") {
       const { type, ts_unix_ns, run_id, observation, next_observation, action, ...rest } = event;
-      kernel.addSteps({ timestamp, worker_id: "", ...rest, action: JSON.stringify(action), observation: JSON.stringify(observation) });
-      kernel.state = { ...kernel.state, agents: [String(event.agent_id ?? "")], grid: gridOf(event) ?? kernel.state.grid };
+      kernel.addSteps({
+        timestamp,
+        worker_id: "",
+        ...rest,
+        action: JSON.stringify(action),
+        observation: JSON.stringify(observation),
+      });
+      kernel.state = {
+        ...kernel.state,
+        agents: [String(event.agent_id ?? "")],
+        grid: gridOf(event) ?? kernel.state.grid,
+      };
       const row = this.#row(event.episode);
       const held = kernel.episodes[row] ?? { total_reward: 0, steps: 0 };
       kernel.setEpisode(row, {
@@ -110,7 +125,13 @@ class Feeder {
         total_reward: Number(held.total_reward) + Number(event.reward),
         terminated: event.terminated === true,
         truncated: event.truncated === true,
-        outcome: event.terminated ? (Number(event.reward) > 0 ? "Success" : "Completed") : event.truncated ? "Timeout" : "Running",
+        outcome: event.terminated
+          ? Number(event.reward) > 0
+            ? "Success"
+            : "Completed"
+          : event.truncated
+            ? "Timeout"
+            : "Running",
       });
     } else if (event.type === "episode") {
       const { seed, control_mode, game_id } = event.metadata as Row;
@@ -130,22 +151,52 @@ class Feeder {
 }
 
 function* synthetic(): Generator<Event> {
-  const holes = [[1, 1], [1, 3], [2, 3], [3, 0]].map(([row, col]) => ({ row, col }));
+  const holes = [
+    [1, 1],
+    [1, 3],
+    [2, 3],
+    [3, 0],
+  ].map(([row, col]) => ({ row, col }));
   const extra = Number(options.get("extra") ?? 0);
   let now = Date.now() * 1e6;
   yield { type: "run_started", ts_unix_ns: now, run_id: "synthetic", config: { game_id: "SYNTHETIC data, not a run" } };
   for (let episode = 0; ; episode++) {
     let [row, col] = [0, 0];
     for (let step_index = 0; ; step_index++) {
-      const action = Math.random() < 0.5 + Math.min(0.3, episode / 2000) ? 1 + Math.floor(Math.random() * 2) : Math.floor(Math.random() * 4);
+      const action =
+        Math.random() < 0.5 + Math.min(0.3, episode / 2000)
+          ? 1 + Math.floor(Math.random() * 2)
+          : Math.floor(Math.random() * 4);
       row = Math.max(0, Math.min(3, row + (action === 1 ? 1 : action === 3 ? -1 : 0)));
       col = Math.max(0, Math.min(3, col + (action === 2 ? 1 : action === 0 ? -1 : 0)));
       const fallen = holes.some((hole) => hole.row === row && hole.col === col);
       const goal = row === 3 && col === 3;
       now += 1e6;
-      const observation = { state: row * 4 + col, position: { row, col }, goal: { row: 3, col: 3 }, grid_size: 4, holes };
-      const further = Object.fromEntries(Array.from({ length: extra }, (_, i) => [`extra_${i}`, i % 2 ? Math.random() : i]));
-      yield { type: "step", ts_unix_ns: now, episode, step_index, agent_id: "made_up", action, reward: goal ? 1 : 0, terminated: fallen || goal, truncated: false, observation, q_before: Math.random(), epsilon: 0.995 ** episode, ...further };
+      const observation = {
+        state: row * 4 + col,
+        position: { row, col },
+        goal: { row: 3, col: 3 },
+        grid_size: 4,
+        holes,
+      };
+      const further = Object.fromEntries(
+        Array.from({ length: extra }, (_, i) => [`extra_${i}`, i % 2 ? Math.random() : i]),
+      );
+      yield {
+        type: "step",
+        ts_unix_ns: now,
+        episode,
+        step_index,
+        agent_id: "made_up",
+        action,
+        reward: goal ? 1 : 0,
+        terminated: fallen || goal,
+        truncated: false,
+        observation,
+        q_before: Math.random(),
+        epsilon: 0.995 ** episode,
+        ...further,
+      };
       if (fallen || goal) break;
     }
   }
@@ -195,7 +246,11 @@ const CONNECTIONS: Record<string, Partial<Connection>> = {
 };
 const state = options.get("state");
 const PROBLEMS = [
-  { kind: "bad_json", count: 3, detail: "line 17: Expecting value: line 1 column 1 (char 0): 'Traceback <b>not bold</b>'" },
+  {
+    kind: "bad_json",
+    count: 3,
+    detail: "line 17: Expecting value: line 1 column 1 (char 0): 'Traceback <b>not bold</b>'",
+  },
   { kind: "gap", count: 12, detail: "steps 40 to 51 of episode 7 never came" },
 ];
 
@@ -222,8 +277,18 @@ if (state === "waiting") {
   replay(kernel, events, Number(options.get("speed") ?? 1));
   if (state) {
     const status = ["paused", "failed", "cancelled", "completed"].includes(state) ? state : "running";
-    const reason = status === "failed" ? "worker exited with code 1: KeyError: 'agent_position'" : status === "cancelled" ? "asked by user" : "";
-    kernel.state = { ...kernel.state, status, reason, connection: { ...kernel.state.connection, ...CONNECTIONS[state] } };
+    const reason =
+      status === "failed"
+        ? "worker exited with code 1: KeyError: 'agent_position'"
+        : status === "cancelled"
+          ? "asked by user"
+          : "";
+    kernel.state = {
+      ...kernel.state,
+      status,
+      reason,
+      connection: { ...kernel.state.connection, ...CONNECTIONS[state] },
+    };
     kernel.push(true);
   }
 }

@@ -1,6 +1,16 @@
 // A kernel for the demo page and the tests: holds rows as plain objects and says what live.py says, in the same messages.
 
-import { type DataType, bool, float64, int64, tableFromArrays, tableToIPC, timestamp, uint64, utf8 } from "@uwdata/flechette";
+import {
+  bool,
+  type DataType,
+  float64,
+  int64,
+  tableFromArrays,
+  tableToIPC,
+  timestamp,
+  uint64,
+  utf8,
+} from "@uwdata/flechette";
 import { MAX_EPISODES, MAX_ROWS, type Push, type Span, type State, type TableName, VERSION } from "./src/messages.ts";
 
 export type Row = Record<string, unknown>;
@@ -39,7 +49,10 @@ export function toArrow(rows: readonly Row[]): DataView {
 
 function isWide(name: string): boolean {
   const type = TYPES[name];
-  return type !== undefined && (type === TYPES.episode || type === TYPES.episode_seed || ["step_index", "steps", "row"].includes(name));
+  return (
+    type !== undefined &&
+    (type === TYPES.episode || type === TYPES.episode_seed || ["step_index", "steps", "row"].includes(name))
+  );
 }
 
 export const BLANK: State = {

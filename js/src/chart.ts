@@ -7,9 +7,7 @@ import type { RunState } from "./run-state.ts";
 import type { View } from "./status.ts";
 import type { Theme } from "./theme.ts";
 
-/** Episodes that the mean is taken over. */
-export const WINDOW = 20;
-/** A curve need not move faster than this to look alive. */
+/** A curve need not move faster than this to look alive; a long one moves less, and costs more. */
 const EVERY_MS = 150;
 /** With more, single points are a carpet. */
 const POINTS_UP_TO = 3_000;
@@ -20,6 +18,8 @@ export interface Curve {
   x: number[];
   total: number[];
   mean: number[];
+  /** Episodes that the mean is taken over. */
+  window: number;
 }
 
 /** Collect the ended episodes that the page holds. */
@@ -38,7 +38,8 @@ export function curveOf(run: RunState): Curve {
     numbers.push(number);
     total.push(reward);
   }
-  return { x: ascending ? numbers : x, total, mean: movingMean(total, WINDOW) };
+  const window = Math.max(20, Math.round(total.length / 100));
+  return { x: ascending ? numbers : x, total, mean: movingMean(total, window), window };
 }
 
 /** The mean of each value and up to `window - 1` before it. */
@@ -70,7 +71,7 @@ export function makeChart(run: RunState, theme: Theme, clock: Clock = browserClo
   element.append(head, stage);
 
   let plot: uPlot | null = null;
-  let curve: Curve = { x: [], total: [], mean: [] };
+  let curve: Curve = { x: [], total: [], mean: [], window: 20 };
   let drawnRevision = -1;
   let drawnAt = 0;
   let stopClock: (() => void) | null = null;
@@ -81,7 +82,7 @@ export function makeChart(run: RunState, theme: Theme, clock: Clock = browserClo
     readout.textContent =
       x === undefined || total === undefined || mean === undefined
         ? ""
-        : `episode ${x}: ${numberText(total)} · mean of ${Math.min(i + 1, WINDOW)}: ${numberText(Number(mean.toFixed(3)))}`;
+        : `episode ${x}: ${numberText(total)} · mean of ${Math.min(i + 1, curve.window)}: ${numberText(Number(mean.toFixed(3)))}`;
   };
 
   const build = (): void => {
@@ -104,15 +105,24 @@ export function makeChart(run: RunState, theme: Theme, clock: Clock = browserClo
         padding: [8, 12, 0, 0],
         legend: { show: false },
         cursor: { drag: { x: false, y: false, setScale: false }, points: { size: 6 }, y: false },
-        scales: { x: { time: false, range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) }, y: { range: spread } },
+        scales: {
+          x: { time: false, range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) },
+          y: { range: spread },
+        },
         axes: [
-          { ...axis, size: 28, space: 60, incrs: WHOLE_STEPS, values: (_, ticks) => ticks.map((tick) => countText(tick)) },
+          {
+            ...axis,
+            size: 28,
+            space: 60,
+            incrs: WHOLE_STEPS,
+            values: (_, ticks) => ticks.map((tick) => countText(tick)),
+          },
           { ...axis, size: 48 },
         ],
         series: [
           {},
           {
-            stroke: theme.colour("--ltw-point"),
+            stroke: theme.colour(points ? "--ltw-point" : "--ltw-points"),
             width: 1,
             ...(points ? { paths: () => null } : {}),
             points: { show: points, size: 4, width: 0, fill: theme.colour("--ltw-point") },
@@ -139,7 +149,7 @@ export function makeChart(run: RunState, theme: Theme, clock: Clock = browserClo
       "aria-label",
       last === undefined
         ? "Return by episode: no episode has ended yet"
-        : `Return by episode: ${curve.x.length} episodes, mean of the last ${Math.min(WINDOW, curve.x.length)} is ${numberText(last)}`,
+        : `Return by episode: ${curve.x.length} episodes, mean of the last ${Math.min(curve.window, curve.x.length)} is ${numberText(last)}`,
     );
     if (!plot || had <= POINTS_UP_TO !== curve.x.length <= POINTS_UP_TO || curve.x.length === 0) build();
     else plot.setData([curve.x, curve.total, curve.mean]);
@@ -157,7 +167,7 @@ export function makeChart(run: RunState, theme: Theme, clock: Clock = browserClo
     element,
     update() {
       if (drawnRevision === run.episodesRevision || stopClock) return;
-      const wait = drawnAt + EVERY_MS - clock.now();
+      const wait = drawnAt + EVERY_MS + curve.x.length / 10 - clock.now();
       if (wait <= 0) draw();
       else stopClock = clock.after(wait, draw);
     },

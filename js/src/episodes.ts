@@ -16,7 +16,11 @@ export function makeEpisodes(run: RunState, frames?: Frames): TableView {
   return makeTable(run, {
     table: "episodes",
     title: "Episodes",
-    nothing: (held) => waitingText(held).replace("first step", "first episode").replace("a step", "an episode").replace("no steps", "no episodes"),
+    nothing: (held) =>
+      waitingText(held)
+        .replace("first step", "first episode")
+        .replace("a step", "an episode")
+        .replace("no steps", "no episodes"),
     rowClass: ({ frame, index }) => OUTCOMES[String(frame.columns.get("outcome")?.at(index))] ?? "",
     ...(frames ? { frames } : {}),
   });

@@ -63,7 +63,17 @@ export function widened(left: Kind, right: Kind): Kind {
 }
 
 // Arrow's own numbers of its types (Schema.fbs, union Type); flechette keeps them as typeId, with -1 for a dictionary.
-const KINDS: Record<number, Kind> = { 2: "int", 3: "float", 6: "bool", 7: "float", 8: "time", 10: "time", 12: "list", 16: "list", 21: "list" };
+const KINDS: Record<number, Kind> = {
+  2: "int",
+  3: "float",
+  6: "bool",
+  7: "float",
+  8: "time",
+  10: "time",
+  12: "list",
+  16: "list",
+  21: "list",
+};
 const DICTIONARY = -1;
 
 function wrap(name: string, column: ArrowColumn<unknown>, rows: number): Column {

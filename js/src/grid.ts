@@ -105,7 +105,12 @@ class Painter {
     pen.lineWidth = Math.max(2, cell * 0.08);
     pen.lineCap = "round";
     for (const [row, col] of grid.walls) this.line((col + 1) * cell, row * cell, (col + 1) * cell, (row + 1) * cell);
-    if (grid.agent) this.agent(grid.agent[0], grid.agent[1], grid.marks.some((mark) => mark.kind === "cracked"));
+    if (grid.agent)
+      this.agent(
+        grid.agent[0],
+        grid.agent[1],
+        grid.marks.some((mark) => mark.kind === "cracked"),
+      );
   }
 
   private tile(row: number, col: number, colour: string): void {
@@ -173,7 +178,8 @@ class Painter {
     pen.strokeStyle = theme.colour("--ltw-agent-line");
     pen.lineWidth = Math.max(1.5, cell * 0.045);
     pen.stroke();
-    for (const side of [-1, 1]) this.disc(x + side * r * 0.36, y - r * 0.15, r * 0.15, theme.colour("--ltw-agent-line"));
+    for (const side of [-1, 1])
+      this.disc(x + side * r * 0.36, y - r * 0.15, r * 0.15, theme.colour("--ltw-agent-line"));
   }
 
   private flag(x: number, y: number): void {

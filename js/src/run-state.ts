@@ -55,6 +55,7 @@ export class RunState implements Handlers {
   /** Whom to ask for rows. */
   connect(link: Link): void {
     this.#link = link;
+    this.#plan();
   }
 
   close(): void {

@@ -132,7 +132,7 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
     if (changed) {
       revision = rows.columnsRevision;
       columns = ordered(table, rows.columns);
-      fit();
+      sizeNew();
     }
     sizedFor = room;
     given = columns.map(({ name }) => widths.get(name) ?? NARROWEST);
@@ -146,7 +146,7 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
   };
 
   /** Give columns without a width one, by what the newest rows hold; columns never change their width by themselves. */
-  const fit = (): void => {
+  const sizeNew = (): void => {
     const sample: Held[] = [];
     for (let y = Math.max(0, rows.total - 60); y < rows.total; y++) {
       const held = rows.row(y);

@@ -28,7 +28,10 @@ export function watchTheme(root: HTMLElement, changed: () => void): Theme {
     settle = setTimeout(refresh, 300);
   };
   const observer = new MutationObserver(onChange);
-  const watched = { attributes: true, attributeFilter: ["class", "data-jp-theme-light", "data-jp-theme-name", "data-theme", "data-vscode-theme-kind"] };
+  const watched = {
+    attributes: true,
+    attributeFilter: ["class", "data-jp-theme-light", "data-jp-theme-name", "data-theme", "data-vscode-theme-kind"],
+  };
   observer.observe(document.body, watched);
   observer.observe(document.documentElement, watched);
   dark?.addEventListener("change", onChange);

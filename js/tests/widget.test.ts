@@ -1,0 +1,317 @@
+// @vitest-environment jsdom
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { BLANK, FakeKernel, type Row } from "../fake-kernel.ts";
+import { curveOf, movingMean } from "../src/chart.ts";
+import { describe as describeGrid } from "../src/grid.ts";
+import { RunState } from "../src/run-state.ts";
+import { connectionText, standing } from "../src/status.ts";
+import factory from "../src/widget.ts";
+
+const at = (testid: string, within: ParentNode = document): HTMLElement => {
+  const found = within.querySelector<HTMLElement>(`[data-testid="${testid}"]`);
+  if (!found) throw new Error(`nothing has data-testid ${testid}`);
+  return found;
+};
+const cells = (testid: string, within: ParentNode = document): string[][] =>
+  [...at(testid, within).querySelectorAll("tbody tr")].map((tr) => [...tr.children].map((td) => td.textContent ?? ""));
+const headers = (testid: string): string[] =>
+  [...at(testid).querySelectorAll("thead th")].map((th) => th.textContent ?? "");
+const step = (i: number, more: Row = {}): Row => ({
+  timestamp: 0,
+  agent_id: "a",
+  worker_id: "",
+  episode: 3,
+  step_index: i,
+  action: "1",
+  reward: 0.5,
+  terminated: false,
+  truncated: false,
+  observation: "{}",
+  ...more,
+});
+
+let kernel: FakeKernel;
+let ends: (() => void)[] = [];
+
+function open(views = 1): HTMLElement[] {
+  const widget = factory();
+  const model = kernel.model as never;
+  ends.push(widget.initialize({ model }));
+  return Array.from({ length: views }, () => {
+    const el = document.createElement("div");
+    document.body.append(el);
+    ends.unshift(widget.render({ model, el }));
+    return el;
+  });
+}
+
+beforeEach(() => {
+  kernel = new FakeKernel();
+});
+afterEach(() => {
+  for (const end of ends) end();
+  ends = [];
+  document.body.replaceChildren();
+});
+
+describe("the widget", () => {
+  test("shows state, counters, steps and episodes of a push", async () => {
+    kernel.state = { ...BLANK, name: "my run", agents: ["a"], expected_episodes: 10, steps_per_s: 1234.4 };
+    for (let i = 0; i < 30; i++) kernel.addSteps(step(i));
+    kernel.setEpisode(0, {
+      timestamp: 0,
+      agent_id: "a",
+      episode: 3,
+      steps: 30,
+      total_reward: 15,
+      terminated: false,
+      truncated: false,
+      outcome: "Running",
+    });
+    open();
+    await vi.waitFor(() => expect(cells("ltw-steps-table").at(-1)?.[3]).toBe("29"));
+    expect(headers("ltw-steps-table")).toEqual([
+      "Timestamp",
+      "Agent",
+      "Episode",
+      "Step",
+      "Action",
+      "Step Reward",
+      "Terminated",
+      "Truncated",
+      "Observation",
+    ]);
+    expect(at("ltw-state").textContent).toBe("Running");
+    expect(at("ltw-steps-count").textContent).toBe("30");
+    expect(at("ltw-episodes-count").textContent).toBe("1 of 10");
+    expect(at("ltw-rate").textContent).toBe("1,234");
+    expect(at("ltw-connection").textContent).toBe("live");
+    expect(at("ltw-root").getAttribute("aria-label")).toBe("a demo run");
+    await vi.waitFor(() =>
+      expect(cells("ltw-episodes-table")[0]).toEqual([
+        expect.stringMatching(/:/),
+        "a",
+        "3",
+        "30",
+        "15",
+        "false",
+        "false",
+        "Running",
+      ]),
+    );
+  });
+
+  test("follows the newest row, and a new column takes its place", async () => {
+    for (let i = 0; i < 50; i++) kernel.addSteps(step(i));
+    open();
+    await vi.waitFor(() => expect(cells("ltw-steps-table").at(-1)?.[3]).toBe("49"));
+    kernel.addSteps(step(50, { worker_id: "w1", epsilon: 0.25 }));
+    kernel.push();
+    await vi.waitFor(() => expect(cells("ltw-steps-table").at(-1)?.[4]).toBe("50"));
+    expect(headers("ltw-steps-table").slice(0, 4)).toEqual(["Timestamp", "Agent", "Worker", "Episode"]);
+    expect(headers("ltw-steps-table").at(-1)).toBe("epsilon");
+    expect(cells("ltw-steps-table").at(-1)?.at(-1)).toBe("0.25");
+    expect(cells("ltw-steps-table").at(-2)?.at(-1)).toBe("");
+  });
+
+  test("says in words that there is nothing yet", async () => {
+    open();
+    await vi.waitFor(() => expect(at("ltw-state").textContent).toBe("Waiting for the first step"));
+    expect(at("ltw-steps-table").textContent).toContain("Waiting for the first step…");
+    expect(at("ltw-episodes-table").textContent).toContain("Waiting for the first episode…");
+    expect(at("ltw-root").textContent).toContain("No picture yet.");
+    expect(at("ltw-root").textContent).toContain("No episode has ended yet.");
+  });
+
+  test("text from the wire is shown as text, wherever it turns up", async () => {
+    const hostile = [
+      '<img src=x onerror="window.hacked=1">',
+      "<script>window.hacked=1</script>",
+      "javascript:alert(1)",
+      "</td></tr>&lt;b&gt;",
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: the very text
+      "${window.hacked=1}",
+      "\u202Egnp.exe",
+      "{{7*7}}",
+    ];
+    for (const [i, text] of hostile.entries()) {
+      kernel.addSteps(step(i, { agent_id: text, observation: text, action: text, [text]: text }));
+      kernel.setEpisode(i, { timestamp: 0, agent_id: text, episode: i, total_reward: 1, outcome: text, [text]: text });
+    }
+    const all = hostile.join(" ");
+    kernel.state = {
+      ...BLANK,
+      run_id: all,
+      name: all,
+      status: "failed",
+      reason: all,
+      connection: { state: "live", attempt: 0, retry_at: 0, message: all },
+      agents: [all],
+      problems: [{ kind: all, count: 1, detail: all }],
+      grid: {
+        game: all,
+        tiles: ["<>"],
+        agent: [0, 0],
+        marks: [{ kind: all, row: 0, col: 0, label: all }],
+        walls: [],
+        action: all,
+        caption: all,
+      },
+    };
+    open();
+    await vi.waitFor(() => expect(cells("ltw-steps-table").at(-1)?.[1]).toBe(hostile.at(-1)));
+    const root = at("ltw-root");
+    await vi.waitFor(() => expect(cells("ltw-episodes-table").length).toBe(hostile.length));
+    const shown = new Set(
+      [...cells("ltw-steps-table"), ...cells("ltw-episodes-table"), headers("ltw-steps-table")].flat(),
+    );
+    for (const text of hostile) expect(shown).toContain(text);
+    for (const part of [".ltw-notice", ".ltw-name", ".ltw-problem-detail", "figcaption"]) {
+      expect(root.querySelector(part)?.textContent).toContain(all);
+    }
+    expect(root.querySelector("img, script, iframe, a, b, i")).toBeNull();
+    expect((window as { hacked?: number }).hacked).toBeUndefined();
+  });
+
+  test("two views of one model are each right, and one can go", async () => {
+    for (let i = 0; i < 20; i++) kernel.addSteps(step(i));
+    const [one, two] = open(2) as [HTMLElement, HTMLElement];
+    for (const el of [one, two]) await vi.waitFor(() => expect(cells("ltw-steps-table", el).at(-1)?.[3]).toBe("19"));
+    ends.shift()?.();
+    expect(two.childElementCount).toBe(0);
+    kernel.addSteps(step(20));
+    kernel.push();
+    await vi.waitFor(() => expect(cells("ltw-steps-table", one).at(-1)?.[3]).toBe("20"));
+  });
+
+  test("after cleanup nothing is left: no element, listener or style sheet", async () => {
+    kernel.addSteps(step(0));
+    open(2);
+    await vi.waitFor(() => expect(cells("ltw-steps-table")).toHaveLength(1));
+    const added = vi.spyOn(document, "removeEventListener");
+    for (const end of ends) end();
+    ends = [];
+    expect(document.querySelector(".ltw")).toBeNull();
+    expect(kernel.listeners).toBe(0);
+    expect(document.adoptedStyleSheets).toHaveLength(0);
+    expect(added).toHaveBeenCalledWith("selectionchange", expect.any(Function));
+  });
+
+  test("the bundle may be loaded twice in one page", async () => {
+    const first = customElements.get("regular-table");
+    vi.resetModules();
+    const again = (await import("../src/widget.ts")).default;
+    expect(again).not.toBe(factory);
+    expect(customElements.get("regular-table")).toBe(first);
+    const el = document.createElement("div");
+    document.body.append(el);
+    const widget = again();
+    kernel.addSteps(step(7));
+    ends.push(widget.initialize({ model: kernel.model as never }));
+    ends.unshift(widget.render({ model: kernel.model as never, el }));
+    await vi.waitFor(() => expect(cells("ltw-steps-table", el).at(-1)?.[3]).toBe("7"));
+  });
+
+  test("problems open from their badge and close with Escape", async () => {
+    kernel.state = {
+      ...BLANK,
+      problems: [
+        { kind: "bad_json", count: 3, detail: "line 4" },
+        { kind: "gap", count: 1, detail: "step 9" },
+      ],
+    };
+    open();
+    const badge = at("ltw-problems") as HTMLButtonElement;
+    await vi.waitFor(() => expect(badge.textContent).toBe("4 problems"));
+    const list = document.querySelector<HTMLElement>(".ltw-problem-list");
+    expect(list?.hidden).toBe(true);
+    badge.click();
+    expect(list?.hidden).toBe(false);
+    expect(badge.getAttribute("aria-expanded")).toBe("true");
+    expect(list?.textContent).toContain("bad json3×line 4");
+    badge.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
+    expect(list?.hidden).toBe(true);
+  });
+
+  test("tabs are worked with the keyboard", () => {
+    open();
+    const [steps, episodes] = [at("ltw-tab-steps"), at("ltw-tab-episodes")];
+    expect(steps.getAttribute("aria-selected")).toBe("true");
+    steps.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
+    expect(episodes.getAttribute("aria-selected")).toBe("true");
+    expect(document.activeElement).toBe(episodes);
+    expect(document.getElementById(episodes.getAttribute("aria-controls") ?? "")?.hasAttribute("data-selected")).toBe(
+      true,
+    );
+  });
+
+  test("the theme is the host's, and follows it", async () => {
+    document.body.dataset.jpThemeLight = "false";
+    open();
+    expect(at("ltw-root").dataset.theme).toBe("dark");
+    document.body.dataset.jpThemeLight = "true";
+    await vi.waitFor(() => expect(at("ltw-root").dataset.theme).toBe("light"));
+    delete document.body.dataset.jpThemeLight;
+  });
+});
+
+describe("standing", () => {
+  test.each([
+    [null, "connecting"],
+    [{ status: "running", steps: 0 }, "waiting"],
+    [{ status: "running", steps: 1 }, "running"],
+    [{ status: "paused", steps: 1 }, "paused"],
+    [{ status: "completed", steps: 0 }, "completed"],
+    [{ status: "failed", steps: 1 }, "failed"],
+    [{ status: "cancelled", steps: 1 }, "cancelled"],
+    [{ status: "unknown", steps: 5 }, "running"],
+    [{ status: "unknown", steps: 5, connection: { ...BLANK.connection, state: "recording" as const } }, "recording"],
+    [{ status: "completed", steps: 5, connection: { ...BLANK.connection, state: "recording" as const } }, "completed"],
+  ])("of %j is %s", (state, key) => {
+    expect(standing(state && { ...BLANK, ...state }).key).toBe(key);
+  });
+
+  test("a reconnect counts down to its next attempt", () => {
+    const state = {
+      ...BLANK,
+      connection: { state: "reconnecting" as const, attempt: 3, retry_at: 1004.2, message: "refused" },
+    };
+    expect(connectionText(state, 1_000_500)).toBe("reconnecting, attempt 3, next in 4 s");
+    expect(connectionText(state, 1_003_500)).toBe("reconnecting, attempt 3, next in 1 s");
+    expect(connectionText(state, 1_005_000)).toBe("reconnecting, attempt 3");
+  });
+});
+
+describe("what is drawn", () => {
+  test("a grid in words", () => {
+    expect(
+      describeGrid({
+        game: "FrozenLake",
+        tiles: ["SF"],
+        agent: [2, 1],
+        marks: [],
+        walls: [],
+        action: "down",
+        caption: "episode 3, step 5",
+      }),
+    ).toBe("FrozenLake, episode 3, step 5, agent at row 2, column 1, action down");
+  });
+
+  test("the curve leaves running episodes out and counts in episode numbers while they ascend", () => {
+    const run = new RunState();
+    const page = new FakeKernel();
+    page.model.on("msg:custom", (content, buffers) => run.push(content as never, buffers));
+    page.setEpisode(0, { episode: 3, total_reward: 1, outcome: "Success" });
+    page.setEpisode(1, { episode: 4, total_reward: 0, outcome: "Completed" });
+    page.setEpisode(2, { episode: 5, total_reward: 9, outcome: "Running" });
+    page.push();
+    expect(curveOf(run)).toMatchObject({ x: [3, 4], total: [1, 0], mean: [1, 0.5] });
+    page.setEpisode(3, { episode: 3, total_reward: 2, outcome: "Success", agent_id: "other" });
+    page.push();
+    expect(curveOf(run).x).toEqual([0, 1, 3]);
+  });
+
+  test("the mean is of the last ones", () => {
+    expect(movingMean([1, 2, 3, 4], 2)).toEqual([1, 1.5, 2.5, 3.5]);
+  });
+});
