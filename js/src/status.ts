@@ -112,6 +112,7 @@ export function makeStatus(run: RunState, clock: Clock = browserClock): View {
       const who = (state?.agents ?? []).filter((agent) => agent !== "");
       say(agents, who.length > 3 ? `${who.length} agents` : who.join(", "));
       agents.title = who.join(", ");
+      connection.title = state?.connection.message ?? "";
       element.dataset.connection = state?.connection.state ?? "connecting";
       tick();
       say(steps.value, countText(state?.steps ?? 0));
@@ -166,9 +167,8 @@ function noticeOf(run: RunState, key: string, text: string): [kind: string, word
   const { state, fault } = run;
   if (fault) return ["failed", `A message from the kernel was not understood: ${fault}`];
   if (state?.reason && (key === "failed" || key === "cancelled")) return [key, `${text}: ${state.reason}`];
-  if (state?.connection.message && state.connection.state !== "live") {
-    return ["connection", `The daemon cannot be followed: ${state.connection.message}`];
-  }
+  // A link that comes and goes must not move the page: why it is gone is told where it says so.
+  if (state?.connection.message && state.connection.state === "closed") return ["connection", state.connection.message];
   return ["", ""];
 }
 
