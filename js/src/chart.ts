@@ -171,7 +171,11 @@ export function makeChart(run: RunState, theme: Theme, clock: Clock = browserClo
       if (wait <= 0) draw();
       else stopClock = clock.after(wait, draw);
     },
-    repaint: build,
+    repaint() {
+      plot?.destroy();
+      plot = null;
+      draw();
+    },
     close() {
       stopClock?.();
       resized.disconnect();
