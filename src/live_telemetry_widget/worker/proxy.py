@@ -1,17 +1,17 @@
 """Starts a worker process and publishes the events that it prints.
 
 A worker prints JSON objects, one a line, on its standard output (docs/wire.md). Steps and episodes go to the daemon; every other
-line goes on to our own standard output as it came, and the worker's standard error is ours.
+line goes on to our own standard output as it came, and the worker's standard error is ours. While the daemon is away, what is
+not confirmed is kept, up to a limit; then the worker's pipe is no longer read, so that the worker waits and nothing is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
-import json
 import logging
 import os
+import pathlib
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -19,14 +19,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import grpc
 
 from live_telemetry_widget import normalize
-from live_telemetry_widget.client import CHANNEL_OPTIONS
 from live_telemetry_widget.errors import ConnectError, DaemonError, WorkerError
-from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc, trainer_pb2, trainer_pb2_grpc
+from live_telemetry_widget.proto import telemetry_pb2
 from live_telemetry_widget.worker.lines import LineCutter
+from live_telemetry_widget.worker.process import Signals, WorkerProcess
 from live_telemetry_widget.worker.publisher import Publisher
+from live_telemetry_widget.worker.registration import Registration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from live_telemetry_widget.schema import Problem
+    from live_telemetry_widget.worker.lines import Line
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -34,115 +38,85 @@ _LOG: Final = logging.getLogger(__name__)
 RUN_ID_VARIABLE: Final = "LTW_RUN_ID"
 
 _READ: Final = 256 * 1024
-_CALL_TIMEOUT: Final = 10.0
+#: A batch of one event costs as much as one of fifty, so little output is left to gather so long (seconds).
+_LITTLE: Final = 32 * 1024
+_GATHER: Final = 0.015
+#: When delivery has been given up, what the worker still said is read so long (seconds), to be counted.
+_LAST_WORDS: Final = 1.0
+_LEAST_WAIT: Final = 2.0
+_LONGEST_REASON: Final = 2_000
 _KILLED: Final = 128
 _EX_UNAVAILABLE: Final = 69
 _EX_NOT_FOUND: Final = 127
 
 
-class _Daemon:
-    """The daemon as the proxy needs it: a run, two publish calls, an end."""
-
-    def __init__(self, address: str, run_id: str, worker_id: str, config: dict[str, Any]) -> None:
-        self.address = address
-        self.run_id = run_id
-        self._worker_id = worker_id
-        self._config = config
-        self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        self.trainer = trainer_pb2_grpc.TrainerServiceStub(self.channel)
-        self._telemetry = telemetry_pb2_grpc.TelemetryServiceStub(self.channel)
-        self._ours = True
-
-    async def open(self) -> None:
-        """Have a run at the daemon, and shake hands."""
-        try:
-            request = telemetry_pb2.OpenRunRequest(run_id=self.run_id, config_json=json.dumps(self._config))
-            answer = await self._telemetry.OpenRun(request, timeout=_CALL_TIMEOUT, wait_for_ready=True)
-            self.run_id = answer.run_id
-        except grpc.aio.AioRpcError as error:
-            if error.code() != grpc.StatusCode.UNIMPLEMENTED:
-                raise
-            self._ours = False
-            await self._submit()
-        request = trainer_pb2.RegisterWorkerRequest(
-            run_id=self.run_id, worker_id=self._worker_id, worker_kind="proxy", proto_version="MOSAIC/1.0"
-        )
-        try:
-            await self.trainer.RegisterWorker(request, timeout=_CALL_TIMEOUT)
-        except grpc.aio.AioRpcError as error:
-            if error.code() != grpc.StatusCode.UNIMPLEMENTED:  # generation 1 knows no handshake
-                raise
-
-    async def _submit(self) -> None:
-        """Make the run at another's daemon, unless it is there (it is when that daemon started us)."""
-        if self.run_id:
-            listed = await self.trainer.ListRuns(trainer_pb2.ListRunsRequest(), timeout=_CALL_TIMEOUT)
-            if any(run.run_id == self.run_id for run in listed.runs):
-                return
-        # Such a daemon starts what is submitted. The worker is started here, so it gets a command that does nothing.
-        config = {
-            **self._config,
-            "entry_point": sys.executable,
-            "arguments": ["-c", ""],
-            "environment": {},
-            "resources": {"cpus": 1, "memory_mb": 256, "gpus": {"requested": 0, "mandatory": False}},
-            "artifacts": {"output_prefix": "", "persist_logs": False, "keep_checkpoints": False},
-            "metadata": {"worker": {"config": {"run_id": self.run_id}}},
-        }
-        request = trainer_pb2.SubmitRunRequest(run_id=self.run_id, config_json=json.dumps(config))
-        answer = await self.trainer.SubmitRun(request, timeout=_CALL_TIMEOUT)
-        self.run_id = answer.run_id
-
-    async def finish(self, outcome: telemetry_pb2.Outcome, reason: str) -> None:
-        """Say how the run ended; another's daemon has no ear for that."""
-        if not self._ours:
-            return
-        request = telemetry_pb2.FinishRunRequest(run_id=self.run_id, outcome=outcome, reason=reason)
-        await self._telemetry.FinishRun(request, timeout=_CALL_TIMEOUT)
-
-
 class _Outlet:
-    """Sorts a worker's lines: events to the publishers, the rest to our standard output."""
+    """Sorts a worker's lines: events to the publishers, the rest to our standard output.
 
-    def __init__(self, daemon: _Daemon, agent_id: str, worker_id: str, stdout: BinaryIO) -> None:
-        self._names = {"run_id": daemon.run_id, "agent_id": agent_id, "worker_id": worker_id}
-        self._stdout = stdout
+    Attributes
+    ----------
+    problems : collections.Counter
+        By kind.
+    completed : dict
+        The worker's run_completed event; empty before it.
+    abandoned : asyncio.Event
+    """
+
+    def __init__(self, registration: Registration, agent_id: str, worker_id: str, stdout: BinaryIO) -> None:
+        self._names = {"run_id": registration.run_id, "agent_id": agent_id, "worker_id": worker_id}
+        self._stdout: BinaryIO | None = stdout
         self._cutter = LineCutter()
-        self.steps = Publisher("steps", daemon.trainer.PublishRunSteps, daemon.open)
-        self.episodes = Publisher("episodes", daemon.trainer.PublishRunEpisodes, daemon.open)
+        trainer, reopen = registration.trainer, registration.open
+        self.steps = Publisher("steps", trainer.PublishRunSteps, reopen)
+        # An episode's record is of use when its steps are there.
+        self.episodes = Publisher("episodes", trainer.PublishRunEpisodes, reopen, leader=self.steps)
         self.problems: collections.Counter[str] = collections.Counter()
         self.completed: dict[str, Any] = {}
+        self.abandoned = asyncio.Event()
 
-    async def take(self, data: bytes) -> None:
-        """Take output of the worker as it comes."""
-        await self._lines(self._cutter.feed(data))
-
-    async def end(self) -> None:
-        """Take what stands after the last line's end: an event if it is whole, cut by a crash otherwise."""
+    async def read(self, stream: asyncio.StreamReader) -> None:
+        """Take a worker's output to its end."""
+        while data := await stream.read(_READ):
+            await self._take(self._cutter.feed(data))
+            if len(data) < _LITTLE:
+                await asyncio.sleep(_GATHER)
         rest = self._cutter.rest()
-        if rest:
-            if rest.lstrip().startswith(b"{") and normalize.parse_line(rest) is None:
+        if rest.data:
+            # An event if it is whole, cut by a crash otherwise.
+            if rest.whole and rest.data.lstrip().startswith(b"{") and normalize.parse_line(rest.data) is None:
                 self.problems["torn_line"] += 1
-            await self._lines([rest])
+            await self._take([rest])
         if self._cutter.too_long:
             self.problems["line_too_long"] += self._cutter.too_long
 
-    async def _lines(self, lines: list[bytes]) -> None:
+    async def close(self) -> None:
+        """Wait until all is delivered or abandoned."""
+        await asyncio.gather(self.steps.close(), self.episodes.close())
+
+    def abandon(self) -> None:
+        """Give up what is not delivered."""
+        self.steps.abandon()
+        self.episodes.abandon()
+        self.abandoned.set()
+
+    async def _take(self, lines: Iterable[Line]) -> None:
         steps: list[dict[str, Any]] = []
         episodes: list[dict[str, Any]] = []
+        others: list[bytes] = []
         for line in lines:
-            event = normalize.parse_line(line)
+            event = normalize.parse_line(line.data) if line.whole else None
             if event is None:
-                self._stdout.write(line)
+                others.append(line.data)
             elif event["type"] == "step":
                 steps.append(event)
             elif event["type"] == "episode":
                 episodes.append(event)
             else:
-                _LOG.info("%s: %s", event["type"], line.decode(errors="replace").strip())
+                _LOG.info("%s: %s", event["type"], line.data.decode(errors="replace").strip())
                 if event["type"] == "run_completed":
                     self.completed = event
-        self._stdout.flush()
+        if others:
+            self._pass_on(others)
         if steps:
             batch, problems = normalize.steps_from_events(steps, **self._names)
             self._count(problems)
@@ -152,13 +126,25 @@ class _Outlet:
             self._count(problems)
             await self.episodes.put(normalize.episode_messages(batch))
 
-    def _count(self, problems: list[normalize.Problem]) -> None:
+    def _pass_on(self, lines: list[bytes]) -> None:
+        if self._stdout is None:
+            return
+        try:
+            self._stdout.writelines(lines)
+            self._stdout.flush()
+        except (OSError, ValueError) as error:
+            # Whoever read our output has gone (`| head`). That must not cost the run its telemetry.
+            _LOG.info("standard output is closed: %s", error)
+            self.problems["output_closed"] += 1
+            self._stdout = None
+
+    def _count(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
             self.problems[problem.kind] += problem.count
             _LOG.debug("%s: %s", problem.kind, problem.detail)
 
 
-async def run_worker(
+async def run_worker(  # noqa: PLR0913 - named ones, as the command line has them
     command: Sequence[str],
     *,
     daemon: str,
@@ -170,6 +156,9 @@ async def run_worker(
     drain_timeout: float = 30.0,
 ) -> int:
     """Run a worker command, publish its events, and return its exit code.
+
+    SIGINT, SIGTERM and SIGHUP go to the worker's process group; one that comes when the worker has ended stops the delivery of
+    what is left.
 
     Parameters
     ----------
@@ -201,87 +190,130 @@ async def run_worker(
         The daemon refuses the run; the worker was not started.
     WorkerError
         The command cannot be started.
+
+    Examples
+    --------
+    >>> async def main() -> int:
+    ...     return await run_worker(["python", "train.py"], daemon="127.0.0.1:50055", name="first try")
     """
-    config = {"run_name": name or os.path.basename(command[0]), "entry_point": command[0], "arguments": list(command[1:])}  # noqa: PTH119
-    at = _Daemon(daemon, run_id, worker_id, config)
+    config = {
+        "run_name": name or pathlib.PurePath(command[0]).name,
+        "entry_point": command[0],
+        "arguments": list(command[1:]),
+        "metadata": {"agent_id": agent_id, "worker_id": worker_id},
+    }
+    registration = Registration(daemon, run_id, worker_id, config)
     try:
         try:
-            await at.open()
+            await registration.open()
         except grpc.aio.AioRpcError as error:
-            raise _translated(error, daemon) from error
-        _LOG.info("run %s at %s: %s", at.run_id, daemon, " ".join(command))
-        return await _run(command, at, _Outlet(at, agent_id, worker_id, stdout or sys.stdout.buffer), drain_timeout)
+            raise registration.translated(error) from error
+        _LOG.info("run %s at %s: %s", registration.run_id, daemon, " ".join(command))
+        outlet = _Outlet(registration, agent_id, worker_id, stdout or sys.stdout.buffer)
+        try:
+            return await _run(command, registration, outlet, drain_timeout)
+        finally:
+            outlet.abandon()
     finally:
-        await at.channel.close()
+        await registration.close()
 
 
-def _translated(error: grpc.aio.AioRpcError, daemon: str) -> ConnectError | DaemonError:
-    if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
-        return ConnectError(
-            f"no trainer daemon answers at {daemon} ({error.details()}); start one with: live-telemetry serve --listen {daemon}"
-        )
-    return DaemonError(f"the daemon at {daemon} refuses the run: {error.code().name}: {error.details()}")
-
-
-async def _run(command: Sequence[str], daemon: _Daemon, outlet: _Outlet, drain_timeout: float) -> int:
-    environment = {**os.environ, RUN_ID_VARIABLE: daemon.run_id}
-    try:
-        worker = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, env=environment, start_new_session=True
-        )
-    except OSError as error:
-        reason = f"cannot start {command[0]!r}: {error.strerror or error}"
-        await outlet.steps.close(0)
-        await outlet.episodes.close(0)
-        await daemon.finish(telemetry_pb2.OUTCOME_FAILED, reason)
-        raise WorkerError(reason) from error
-    interrupted: list[int] = []
-
-    def forward(number: int) -> None:
-        interrupted.append(number)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.pid, number)
-
+async def _run(command: Sequence[str], registration: Registration, outlet: _Outlet, drain_timeout: float) -> int:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, forward, number)
-    reader = worker.stdout
-    if reader is None:  # pragma: no cover - a pipe was asked for
-        msg = "the worker has no standard output"
-        raise WorkerError(msg)
-    while data := await reader.read(_READ):
-        await outlet.take(data)
-    await outlet.end()
-    code = await worker.wait()
-    # Steps first: an episode's record is of use when its steps are there.
-    await outlet.steps.close(drain_timeout)
-    await outlet.episodes.close(drain_timeout)
-    outcome, reason = _outcome(code, outlet.completed, interrupted=bool(interrupted))
-    try:
-        await daemon.finish(outcome, reason)
-    except grpc.aio.AioRpcError as error:
-        _say(f"the end of run {daemon.run_id} could not be told to {daemon.address}: {error.details()}")
-    _report(outlet, daemon.address)
+    with Signals() as signals:
+        try:
+            environment = {**os.environ, RUN_ID_VARIABLE: registration.run_id}
+            worker = await WorkerProcess.start(command, environment)
+        except WorkerError as error:
+            await _finish(registration, telemetry_pb2.OUTCOME_FAILED, str(error), _LEAST_WAIT)
+            raise
+
+        interrupted = False
+
+        def forward(number: int) -> None:
+            nonlocal interrupted
+            if worker.exited.is_set():
+                outlet.abandon()
+            else:
+                interrupted = True
+                worker.send(number)
+
+        signals.forward_to(forward)
+        try:
+            end = await _see_through(worker, outlet, drain_timeout)
+        finally:
+            await worker.end()
+        code = worker.returncode or 0
+        outcome, reason = _outcome(code, outlet.completed, interrupted=interrupted)
+        await _finish(registration, outcome, reason, max(_LEAST_WAIT, end - loop.time()))
+    _report(outlet, registration.address)
     return code if code >= 0 else _KILLED - code
+
+
+async def _see_through(worker: WorkerProcess, outlet: _Outlet, drain_timeout: float) -> float:
+    """Read and deliver to the end; return until when (on the loop's clock) the daemon may take its time."""
+    loop = asyncio.get_running_loop()
+    reading = asyncio.create_task(outlet.read(worker.stdout))
+    exited = asyncio.create_task(worker.exited.wait())
+    abandoned = asyncio.create_task(outlet.abandoned.wait())
+    drain: asyncio.TimerHandle | None = None
+    try:
+        await asyncio.wait({reading, exited}, return_when=asyncio.FIRST_COMPLETED)
+        if reading.done():
+            reading.result()  # raises what went wrong in there
+            await exited
+        end = loop.time() + drain_timeout
+        drain = loop.call_at(end, outlet.abandon)
+        # Not to its end at any price: the window may be full and the daemon away, or a grandchild hold the pipe open.
+        await asyncio.wait({reading, abandoned}, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            await asyncio.wait({reading}, timeout=_LAST_WORDS)
+        if reading.done():
+            reading.result()
+        await outlet.close()
+        return end
+    finally:
+        if drain is not None:
+            drain.cancel()
+        for task in (reading, exited, abandoned):
+            task.cancel()
+
+
+async def _finish(registration: Registration, outcome: telemetry_pb2.Outcome, reason: str, wait: float) -> None:
+    try:
+        await registration.finish(outcome, reason, timeout=wait)
+    except grpc.aio.AioRpcError as error:
+        _say(f"the end of run {registration.run_id} could not be told to {registration.address}: {error.details()}")
 
 
 def _outcome(code: int, completed: dict[str, Any], *, interrupted: bool) -> tuple[telemetry_pb2.Outcome, str]:
     status = completed.get("status")
-    if status == "cancelled" or (interrupted and status != "completed"):
+    if status == "cancelled" or (interrupted and status not in {"completed", "failed"}):
         return telemetry_pb2.OUTCOME_CANCELLED, "the worker was interrupted"
     if status == "failed":
-        return telemetry_pb2.OUTCOME_FAILED, str(completed.get("error") or "the worker said that it failed")[:2_000]
+        reason = str(completed.get("error") or "the worker said that it failed")
+        return telemetry_pb2.OUTCOME_FAILED, reason[:_LONGEST_REASON]
     if code < 0:
-        return telemetry_pb2.OUTCOME_FAILED, f"the worker was killed by {signal.Signals(-code).name}"
+        return telemetry_pb2.OUTCOME_FAILED, f"the worker was killed by {_signal_name(-code)}"
     if code > 0:
         return telemetry_pb2.OUTCOME_FAILED, f"the worker exited with code {code}"
     return telemetry_pb2.OUTCOME_COMPLETED, ""
 
 
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no names
+        return f"signal {number}"
+
+
 def _report(outlet: _Outlet, address: str) -> None:
-    for publisher in (outlet.steps, outlet.episodes):
-        if publisher.lost:
-            _say(f"{publisher.lost} {publisher.what} could not be delivered to {address}: {publisher.failure}")
+    steps, episodes = outlet.steps, outlet.episodes
+    if steps.lost or episodes.lost:
+        why = steps.failure or episodes.failure or "no answer in time"
+        _say(f"{steps.lost} steps and {episodes.lost} episodes could not be delivered to {address}: {why}")
+    if steps.dropped or episodes.dropped:
+        _say(f"{address} dropped {steps.dropped} steps and {episodes.dropped} episodes, as it says")
     if outlet.problems:
         counts = ", ".join(f"{kind} {count}" for kind, count in sorted(outlet.problems.items()))
         _say(f"problems in the worker's output: {counts}")
@@ -292,7 +324,13 @@ def _say(text: str) -> None:
 
 
 def run(command: Sequence[str], **options: Any) -> int:  # noqa: ANN401 - those of run_worker
-    """Run :func:`run_worker` to its end, for a command line; errors are said on standard error."""
+    """Run :func:`run_worker` to its end, for a command line; errors are said on standard error.
+
+    Returns
+    -------
+    int
+        As :func:`run_worker`; 127 when the command cannot be started, 69 when there is no daemon or it refuses the run.
+    """
     try:
         return asyncio.run(run_worker(command, **options))
     except WorkerError as error:

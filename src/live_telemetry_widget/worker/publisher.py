@@ -9,42 +9,65 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from live_telemetry_widget.client import Backoff
+from live_telemetry_widget.client import MAX_MESSAGE, Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 _LOG: Final = logging.getLogger(__name__)
 
 #: A stream is closed, and so confirmed, after so many messages or seconds.
 _ROTATE_MESSAGES: Final = 4_096
 _ROTATE_SECONDS: Final = 1.0
-#: So many messages may be unconfirmed; then the worker's pipe is no longer read, and the worker waits.
+#: So many messages or bytes may be unconfirmed; then the worker's pipe is no longer read, and the worker waits.
 _WINDOW: Final = 16_384
+_WINDOW_BYTES: Final = 64 * 1024 * 1024
 #: A daemon that refuses (rather than is away) is asked so many times.
 _REFUSALS: Final = 4
-_AWAY: Final = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+#: The daemon, or what it needs (a disk with room), is not there now. Waiting loses nothing.
+_AWAY: Final = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
 _FORGOTTEN: Final = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION}
+#: How gRPC, on either side, says that the message itself is the trouble.
+_TOO_LARGE: Final = "larger than max"
+
+
+@dataclasses.dataclass(slots=True)
+class _Attempt:
+    """One stream. Its iterator may outlive its call, so each counts for itself."""
+
+    sent: int = 0
+    exhausted: bool = False
+    over: bool = False
 
 
 class Publisher:
-    """One kind of message of one run.
+    """One kind of message of one run. Make it within a running event loop, and close it.
 
     Parameters
     ----------
     what
-        ``"steps"`` or ``"episodes"``, for messages to people.
+        ``"steps"`` or ``"episodes"``, for the log.
     call
         The stub's stream-unary method.
     reopen
         Makes the run known to a daemon that has forgotten it.
     backoff
         How long to wait before each new attempt.
+    leader
+        A publisher whose messages go first: a message waits until what `leader` held when it was put has been sent.
 
     Attributes
     ----------
@@ -52,8 +75,10 @@ class Publisher:
         How many messages the daemon has answered for.
     lost : int
         How many could not be delivered.
+    dropped : int
+        How many the daemon said that it dropped: malformed for ours, not relayed to slow readers for others'.
     failure : str
-        Why.
+        What went wrong last.
     """
 
     def __init__(
@@ -61,102 +86,180 @@ class Publisher:
         what: str,
         call: Callable[[AsyncIterator[Any]], Awaitable[Any]],
         reopen: Callable[[], Awaitable[None]],
+        *,
         backoff: Backoff | None = None,
+        leader: Publisher | None = None,
     ) -> None:
         self.what = what
         self.confirmed = 0
         self.lost = 0
+        self.dropped = 0
         self.failure = ""
         self._call = call
         self._reopen = reopen
         self._backoff = backoff or Backoff(first=0.2, most=5.0)
-        self._window: collections.deque[Any] = collections.deque()
-        self._grown = asyncio.Event()
+        self._leader = leader
+        self._followers: list[Publisher] = []
+        if leader is not None:
+            leader._followers.append(self)  # noqa: SLF001 - of this same class
+        #: What is not confirmed: the message, its size in bytes, and how far the leader must be.
+        self._window: collections.deque[tuple[Any, int, int]] = collections.deque()
+        self._bytes = 0
+        self._put = 0
+        self._attempt = _Attempt()
+        self._most = _ROTATE_MESSAGES
+        self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
         self._closing = False
         self._given_up = False
-        self._sent = 0
-        self._task = asyncio.create_task(self._publish(), name=f"publish {what}")
+        self._task = asyncio.create_task(self._run(), name=f"publish {what}")
 
-    async def put(self, messages: Iterable[Any]) -> None:
-        """Hand messages over; waits while too many are unconfirmed."""
+    async def put(self, messages: Sequence[Any]) -> None:
+        """Hand messages over; waits while too much is unconfirmed."""
         await self._room.wait()
+        self._put += len(messages)
         if self._given_up:
-            self.lost += sum(1 for _ in messages)
+            self.lost += len(messages)
             return
-        self._window.extend(messages)
-        if len(self._window) >= _WINDOW:
-            self._room.clear()
-        self._grown.set()
+        mark = self._leader._put if self._leader else 0  # noqa: SLF001 - as above
+        for message in messages:
+            size = message.ByteSize()
+            if size > MAX_MESSAGE:
+                self.lost += 1
+                self.failure = f"a message of {size:,} bytes is over the wire's limit of {MAX_MESSAGE:,}"
+                continue
+            self._window.append((message, size, mark))
+            self._bytes += size
+        self._make_room()
+        self._news.set()
 
-    async def close(self, timeout: float) -> None:  # noqa: ASYNC109 - part of the promise: at most so long
-        """Deliver the rest, for at most `timeout` seconds; then count what could not be as lost."""
+    async def close(self) -> None:
+        """Wait until all is delivered or given up; :meth:`abandon` cuts that short."""
         self._closing = True
-        self._grown.set()
-        await asyncio.wait([self._task], timeout=timeout)
+        self._news.set()
+        await asyncio.wait([self._task])
+
+    def abandon(self) -> None:
+        """Stop: what is not confirmed, and what is put from now on, counts as lost."""
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        self.lost += len(self._window)
-        self._window.clear()
+        self._give_up()
+
+    @property
+    def _sent(self) -> int:
+        """How many of the messages put are on their way, confirmed or lost: those that nobody need wait for."""
+        return self._put - len(self._window) + self._attempt.sent
+
+    async def _run(self) -> None:
+        try:
+            await self._publish()
+        except Exception as error:  # noqa: BLE001 - a fault in here must not leave the worker waiting for room without end
+            _LOG.exception("publishing %s", self.what)
+            self.failure = repr(error)
+            self._give_up()
 
     async def _publish(self) -> None:
         refusals = 0
         while self._window or not self._closing:
-            if not self._window:
-                self._grown.clear()
-                await self._grown.wait()
+            if not self._ready(0):
+                self._news.clear()
+                await self._news.wait()
                 continue
+            attempt = self._attempt = _Attempt()
             try:
-                answer = await self._call(self._requests())
+                answer = await self._call(self._requests(attempt))
             except grpc.aio.AioRpcError as error:
                 self.failure = f"{error.code().name}: {error.details()}"
-                refusals = 0 if error.code() in _AWAY else refusals + 1
+                refusals = refusals + 1 if self._is_refusal(error) else 0
                 if refusals >= _REFUSALS:
+                    _LOG.warning("the daemon refuses %s: %s", self.what, self.failure)
                     self._give_up()
                     return
-                wait = self._backoff.next()
-                _LOG.info("publishing %s failed (%s); again in %.1f s", self.what, self.failure, wait)
-                await asyncio.sleep(wait)
-                if error.code() in _FORGOTTEN:
-                    with contextlib.suppress(grpc.aio.AioRpcError):  # the next attempt says what is wrong
-                        await self._reopen()
+                await self._recover(error)
                 continue
+            finally:
+                attempt.over = True
+                self._attempt = _Attempt()
+                self._news.set()
             refusals = 0
+            self._most = min(_ROTATE_MESSAGES, self._most * 2)
             self._backoff.reset()
-            for _ in range(self._sent):
-                self._window.popleft()
-            self.confirmed += self._sent
-            if answer.dropped:
-                self.confirmed -= answer.dropped
-                self.lost += answer.dropped
-                self.failure = "the daemon left them out"
-            if len(self._window) < _WINDOW:
-                self._room.set()
+            # An answer before the end of the stream confirms no more than it counts.
+            self._confirm(attempt.sent if attempt.exhausted else min(attempt.sent, answer.accepted))
+            self.dropped += answer.dropped
 
-    async def _requests(self) -> AsyncIterator[Any]:
+    def _is_refusal(self, error: grpc.aio.AioRpcError) -> bool:
+        return error.code() not in _AWAY or _TOO_LARGE in (error.details() or "")
+
+    async def _recover(self, error: grpc.aio.AioRpcError) -> None:
+        """Do what may make the next attempt work."""
+        forgotten = error.code() in _FORGOTTEN
+        if self._is_refusal(error) and not forgotten:
+            # One message can be what is refused. Sent one by one, then ever more, the others get through.
+            if self._most == 1:
+                self._drop_first()
+            self._most = 1
+        wait = self._backoff.next()
+        _LOG.info("publishing %s failed (%s); again in %.1f s", self.what, self.failure, wait)
+        await asyncio.sleep(wait)
+        if forgotten:
+            with contextlib.suppress(grpc.aio.AioRpcError):  # the next attempt says what is wrong
+                await self._reopen()
+
+    async def _requests(self, attempt: _Attempt) -> AsyncIterator[Any]:
         """Yield the window from its start and what comes meanwhile, until it is time to have it confirmed."""
-        self._sent = 0
         loop = asyncio.get_running_loop()
         end = loop.time() + _ROTATE_SECONDS
-        while self._sent < _ROTATE_MESSAGES:
-            if self._sent < len(self._window):
-                message = self._window[self._sent]
-                self._sent += 1
+        while attempt.sent < self._most:
+            # gRPC asks for one more message after its call has failed: it must not count for the next call.
+            if attempt.over:
+                return
+            if self._ready(attempt.sent):
+                message = self._window[attempt.sent][0]
+                attempt.sent += 1
+                self._tell_followers()
                 yield message
                 continue
             left = end - loop.time()
-            if self._closing or left <= 0:
-                return
-            self._grown.clear()
+            if left <= 0 or (self._closing and attempt.sent >= len(self._window)):
+                break
+            self._news.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
-                    await self._grown.wait()
+                    await self._news.wait()
+        attempt.exhausted = True
+
+    def _ready(self, index: int) -> bool:
+        if index >= len(self._window):
+            return False
+        return self._leader is None or self._leader._sent >= self._window[index][2]  # noqa: SLF001 - of this same class
+
+    def _confirm(self, count: int) -> None:
+        self.confirmed += count
+        for _ in range(count):
+            self._bytes -= self._window.popleft()[1]
+        self._make_room()
+
+    def _drop_first(self) -> None:
+        self._bytes -= self._window.popleft()[1]
+        self.lost += 1
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if len(self._window) < _WINDOW and self._bytes < _WINDOW_BYTES:
+            self._room.set()
+        else:
+            self._room.clear()
+        self._tell_followers()
+
+    def _tell_followers(self) -> None:
+        for follower in self._followers:
+            follower._news.set()  # noqa: SLF001 - of this same class
 
     def _give_up(self) -> None:
-        _LOG.warning("the daemon refuses %s: %s", self.what, self.failure)
         self._given_up = True
         self.lost += len(self._window)
         self._window.clear()
-        self._room.set()
+        self._bytes = 0
+        self._attempt = _Attempt(over=True)
+        self._make_room()
