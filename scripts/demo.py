@@ -46,7 +46,17 @@ def running(command: list[str], **options: object) -> Iterator[subprocess.Popen[
 def worker(address: str, episodes: int, delay: float) -> list[str]:
     """Return the command of a worker within its proxy."""
     python = [sys.executable, "-m"]
-    proxy = [*python, "live_telemetry_widget", "run", "--daemon", address, "--run-id", RUN_ID, "--name", "FrozenLake demo"]
+    proxy = [
+        *python,
+        "live_telemetry_widget",
+        "run",
+        "--daemon",
+        address,
+        "--run-id",
+        RUN_ID,
+        "--name",
+        "FrozenLake demo",
+    ]
     demo = [*python, "live_telemetry_widget.worker.demo", "--env", "FrozenLake-v1", "--episodes", str(episodes)]
     return [*proxy, "--", *demo, "--delay", str(delay)]
 
@@ -60,7 +70,9 @@ def check(server: ltw.Server) -> int:
     OUT.mkdir(exist_ok=True)
     with running(worker(server.address, episodes=120, delay=0.002)) as process:
         notebook = nbformat.read(NOTEBOOK, as_version=4)
-        client = NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(OUT)}})
+        client = NotebookClient(
+            notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(OUT)}}
+        )
         client.execute()
         code = process.wait(30)
     html, _ = HTMLExporter().from_notebook_node(notebook)
@@ -92,7 +104,14 @@ def check(server: ltw.Server) -> int:
 def lab(server: ltw.Server) -> int:
     """Open JupyterLab on the quickstart, until Ctrl-C."""
     token = secrets.token_urlsafe(16)
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--IdentityProvider.token={token}"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--IdentityProvider.token={token}",
+    ]
     command += ["--ServerApp.allow_root=True", f"--ServerApp.root_dir={NOTEBOOK.parent}", "--ServerApp.log_level=WARN"]
     command += ["--LabApp.news_url=None", "--ServerApp.port=8888"]
     with running(worker(server.address, episodes=3_000, delay=0.02)), running(command) as jupyter:

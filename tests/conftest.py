@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -123,7 +122,7 @@ def no_process_is_left() -> Iterator[None]:
                     found.append(f"{pid}: {command}")
         return found
 
-    if os.path.exists("/proc/self/task"):
+    if pathlib.Path("/proc/self/task").exists():
         end = time.monotonic() + 10
         while children() and time.monotonic() < end:
             time.sleep(0.05)

@@ -1,16 +1,13 @@
-"""Chunks of rows: Arrow batches as bytes, joined without loss, and when to join them. Used by :mod:`~.store` only."""
+"""Chunks of rows: Arrow batches as bytes, and when to join them. Used by :mod:`~.store` only."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pyarrow as pa
 
-from live_telemetry_widget.schema import JSON_KIND, TEXT, further, unify
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 #: A chunk is sealed, never to be rewritten, when it has so many rows or so many bytes before compression.
 MAX_ROWS: Final = 16_384
@@ -76,65 +73,3 @@ def due(pieces: list[Piece]) -> int | None:
         if behind >= FACTOR * piece.rows:
             return i
     return None
-
-
-def combine(core: pa.Schema, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """Return the batches as one, over all their further columns, without losing a value.
-
-    Where two types of a further column have only a lossy one in common (a 64-bit integer and a float), it becomes JSON text.
-    """
-    if not batches:
-        return pa.RecordBatch.from_pylist([], schema=core)
-    if len(batches) == 1:
-        return batches[0]
-    schema = unify(core, [batch.schema for batch in batches])
-    try:
-        held = [conform(batch, schema) for batch in batches]
-    except pa.ArrowInvalid:
-        schema = _widest(core, schema, batches)
-        held = [conform(batch, schema) for batch in batches]
-    table = pa.Table.from_batches(held, schema).unify_dictionaries().combine_chunks()
-    found = table.to_batches()
-    # A table of no rows has no batches.
-    return found[0] if found else held[0]
-
-
-def _widest(core: pa.Schema, schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> pa.Schema:
-    """Return `schema` with JSON text for each further column whose type is not the same in all batches."""
-    fields = list(core)
-    for field in further(schema, core):
-        types = {b.schema.field(field.name).type for b in batches if field.name in b.schema.names} - {pa.null()}
-        fields.append(field if len(types) == 1 else pa.field(field.name, TEXT, metadata=JSON_KIND))
-    return pa.schema(fields)
-
-
-def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return `batch` with the columns of `schema`.
-
-    Raises
-    ------
-    pyarrow.ArrowInvalid
-        A value does not fit without loss.
-    """
-    # Metadata counts: it is what tells a JSON text from a plain one.
-    if batch.schema.equals(schema, check_metadata=True):
-        return batch
-    arrays = []
-    for field in schema:
-        at = batch.schema.get_field_index(field.name)
-        if at < 0:
-            arrays.append(pa.nulls(batch.num_rows, field.type))
-            continue
-        column, held = batch.column(at), batch.schema.field(at)
-        to_json = field.metadata == JSON_KIND and held.metadata != JSON_KIND
-        if field.type == TEXT and (to_json or held.type != TEXT):
-            column = _json_texts(column)
-        elif held.type != field.type:
-            column = column.cast(field.type)
-        arrays.append(column)
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _json_texts(column: pa.Array) -> pa.Array:
-    values = column.to_pylist()
-    return pa.array([None if v is None else json.dumps(v, ensure_ascii=False) for v in values], TEXT)

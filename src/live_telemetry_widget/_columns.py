@@ -1,4 +1,4 @@
-"""Arrow batches brought to one schema, and to pandas."""
+"""Arrow tables as DataFrames."""
 
 from __future__ import annotations
 
@@ -9,41 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from live_telemetry_widget.schema import JSON_KIND, TEXT, unify
+from live_telemetry_widget.schema import TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return `batch` with the columns of `schema`, which its own must fit (see :func:`~.schema.unify`)."""
-    if batch.schema.equals(schema):
-        return batch
-    arrays = []
-    for field in schema:
-        at = batch.schema.get_field_index(field.name)
-        if at < 0:
-            arrays.append(pa.nulls(batch.num_rows, field.type))
-            continue
-        column, held = batch.column(at), batch.schema.field(at)
-        if held.type != field.type:
-            column = json_texts(column) if field.type == TEXT else column.cast(field.type)
-        elif field.metadata == JSON_KIND and held.metadata != JSON_KIND and held.type == TEXT:
-            column = json_texts(column)
-        arrays.append(column)
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def json_texts(column: pa.Array) -> pa.Array:
-    """Return a column's values as JSON texts (text columns of JSON kind are such already)."""
-    values = column.to_pylist()
-    return pa.array([None if v is None else json.dumps(v, ensure_ascii=False) for v in values], TEXT)
-
-
-def merge(batches: Sequence[pa.RecordBatch], core: pa.Schema) -> pa.Table:
-    """Return the batches as one table over the columns that they have in common with `core`, or add to it."""
-    schema = unify(core, dict.fromkeys(batch.schema for batch in batches))
-    return pa.Table.from_batches([conform(batch, schema) for batch in batches], schema)
 
 
 def to_frame(table: pa.Table, decode: Sequence[str] = ()) -> pd.DataFrame:
@@ -85,7 +54,7 @@ def decoded(column: pa.ChunkedArray) -> Any:  # noqa: ANN401
     except ValueError:
         return _series(column)
     kinds = {type(value) for value in values}
-    if kinds and (kinds <= {int, float} or kinds == {str} or kinds == {bool}):
+    if kinds and (kinds <= {int, float} or kinds in ({str}, {bool})):
         target = pa.bool_() if kinds == {bool} else pa.string() if kinds == {str} else None
         if target is None:
             target = pa.int64() if kinds == {int} else pa.float64()
@@ -97,18 +66,3 @@ def decoded(column: pa.ChunkedArray) -> Any:  # noqa: ANN401
         taken = held.take(at.combine_chunks())
         return _series(pa.chunked_array([taken]))
     return _series(column)
-
-
-def empty(schema: pa.Schema) -> pa.RecordBatch:
-    """Return a batch of no rows."""
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
-
-
-def unify_two(core: pa.Schema, left: pa.Schema, right: pa.Schema) -> pa.Schema:
-    """Return `left`, widened so that it holds `right` too."""
-    return unify(core, (left, right))
-
-
-def pick(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
-    """Return the fields of `schema` that are named, in the order of the names."""
-    return pa.schema([schema.field(name) for name in names])

@@ -15,7 +15,7 @@ class Segment(NamedTuple):
     """Consecutive steps in consecutive rows of the store."""
 
     first: int  # step_index of the first
-    count: int
+    length: int
     row: int  # row of the first
 
 
@@ -66,7 +66,7 @@ class Episode:
             return None
         mask = np.ones(count, bool)
         for segment in self.segments:
-            low, high = max(first, segment.first), min(first + count, segment.first + segment.count)
+            low, high = max(first, segment.first), min(first + count, segment.first + segment.length)
             if low < high:
                 mask[low - first : high - first] = False
         return None if mask.all() else mask
@@ -74,8 +74,8 @@ class Episode:
     def add(self, first: int, count: int, row: int) -> None:
         """Note that `count` steps from `first` are in consecutive rows from `row`."""
         last = self.segments[-1] if self.segments else None
-        if last and last.first + last.count == first and last.row + last.count == row:
-            self.segments[-1] = Segment(last.first, last.count + count, last.row)
+        if last and last.first + last.length == first and last.row + last.length == row:
+            self.segments[-1] = Segment(last.first, last.length + count, last.row)
         else:
             self.segments.append(Segment(first, count, row))
         self.count += count
@@ -84,7 +84,7 @@ class Episode:
     def row_of(self, step: int) -> int:
         """Return the row that holds a step that is held."""
         for segment in self.segments:
-            if segment.first <= step < segment.first + segment.count:
+            if segment.first <= step < segment.first + segment.length:
                 return segment.row + step - segment.first
         msg = f"step {step} of episode {self.number} is not held"
         raise LookupError(msg)
@@ -105,7 +105,7 @@ class Episode:
         for segment in self.sorted_segments():
             if segment.first > at:
                 missing.append((at, segment.first - at))
-            at = segment.first + segment.count
+            at = segment.first + segment.length
         if self.length > at:
             missing.append((at, self.length - at))
         return missing

@@ -128,7 +128,7 @@ def run_state(status: int, reason: str, generation: Generation) -> RunState:
     """Return our word for a RunStatus number of that generation.
 
     >>> run_state(4, "", Generation.ONE), run_state(4, "", Generation.TWO)
-    (<RunState.COMPLETED: 'completed'>, <RunState.RUNNING: 'running'>)
+    ('completed', 'running')
     """
     state = _STATES[generation].get(status, RunState.UNKNOWN)
     if generation is Generation.TWO and state is RunState.COMPLETED and reason:
@@ -295,5 +295,3 @@ async def sleep_or(event: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-
-

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from live_telemetry_widget import _columns, normalize
+from live_telemetry_widget import _arrow, _columns, normalize
 from live_telemetry_widget._episode import Episode, Record
 from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, RAW_LIMIT, STEPS, TEXT, TIMESTAMP, Problem, further
 
@@ -85,7 +85,7 @@ class _Rows:
             left, right = self.chunks[-2].num_rows, self.chunks[-1].num_rows
             if left > 2 * right or left + right > _CHUNK_ROWS:
                 break
-            joined = _columns.merge(self.chunks[-2:], self.core).combine_chunks().to_batches()[0]
+            joined = _arrow.combine(self.core, self.chunks[-2:])
             self.chunks[-2:] = [joined]
             self.starts.pop()
 
@@ -100,7 +100,7 @@ class _Rows:
             parts.append(part)
             first += part.num_rows
             at += 1
-        return _columns.merge(parts or [_columns.empty(self.core)], self.core)
+        return _arrow.merge(self.core, parts or [_arrow.empty(self.core)])
 
     def fill(self, rows: Sequence[int], richer: pa.RecordBatch) -> int:
         """Put the values of `richer` (a row for each of `rows`) where those rows have nulls; return how many changed."""
@@ -132,8 +132,7 @@ class _Rows:
         scatter = np.full(chunk.num_rows, -1, np.int64)
         scatter[offsets] = np.arange(len(offsets))
         index = pa.array(scatter, mask=scatter < 0)
-        schema = _columns.unify_two(self.core, chunk.schema, given.schema)
-        held, new = _columns.conform(chunk, schema), _columns.conform(given, _columns.pick(schema, given.schema.names))
+        schema, (held, new) = _arrow.unified(self.core, [chunk, given])
         arrays = list(held.columns)
         for name in given.schema.names:
             at = schema.get_field_index(name)
@@ -361,7 +360,7 @@ class RunFrames:
         table = self._steps.slice(0, self._steps.total)
         segments = [s for episode in self._order for s in episode.sorted_segments()]
         rows = np.array([s.row for s in segments], np.int64)
-        counts = np.array([s.count for s in segments], np.int64)
+        counts = np.array([s.length for s in segments], np.int64)
         if (np.diff(rows) == counts[:-1]).all():
             return table
         return table.take(pa.array(_ranges(rows, counts)))
@@ -375,13 +374,15 @@ class RunFrames:
         """Return :meth:`steps_table` as a DataFrame, with `action` decoded where its values are numbers or words."""
         table = self.steps_table()
         with self._lock:
-            return self._cached("steps", lambda: _columns.to_frame(table, decode=("action",)))
+            held: pd.DataFrame = self._cached("steps", lambda: _columns.to_frame(table, decode=("action",)))
+            return held
 
     def episodes(self) -> pd.DataFrame:
         """Return :meth:`episodes_table` as a DataFrame."""
         table = self.episodes_table()
         with self._lock:
-            return self._cached("episodes", lambda: _columns.to_frame(table))
+            held: pd.DataFrame = self._cached("episodes", lambda: _columns.to_frame(table))
+            return held
 
     def find(self, number: int, agent_id: str | None = None, worker_id: str | None = None) -> list[Episode]:
         """Return the episodes of that number, of all agents and workers or of the one named."""
@@ -397,9 +398,9 @@ class RunFrames:
     def episode_table(self, episodes: Iterable[Episode]) -> pa.Table:
         """Return the steps of some episodes, ascending in each."""
         with self._lock:
-            parts = [self._steps.slice(s.row, s.count) for e in episodes for s in e.sorted_segments()]
+            parts = [self._steps.slice(s.row, s.length) for e in episodes for s in e.sorted_segments()]
         batches = [batch for part in parts for batch in part.to_batches()]
-        return _columns.merge(batches or [_columns.empty(STEPS)], STEPS)
+        return _arrow.merge(STEPS, batches or [_arrow.empty(STEPS)])
 
     def numbers(self) -> list[int]:
         """Return the numbers of the known episodes, each once, in order of first sight."""
@@ -455,7 +456,10 @@ class RunFrames:
             "worker_id": (LABEL, [e.worker_id for e in episodes]),
             "agent_id": (LABEL, [e.agent_id for e in episodes]),
             "episode": (pa.int64(), [e.number for e in episodes]),
-            "timestamp": (TIMESTAMP, [r.timestamp if r else e.last_time for e, r in zip(episodes, records, strict=True)]),
+            "timestamp": (
+                TIMESTAMP,
+                [r.timestamp if r else e.last_time for e, r in zip(episodes, records, strict=True)],
+            ),
             "total_reward": (pa.float64(), totals),
             "steps": (pa.int64(), [r.steps if r else e.length for e, r in zip(episodes, records, strict=True)]),
             "terminated": (pa.bool_(), terminated),
@@ -496,7 +500,8 @@ def _true_runs(mask: np.ndarray[Any, Any], base: int) -> list[tuple[int, int]]:
 def _ranges(starts: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the concatenation of arange(start, start + count)."""
     ends = np.cumsum(counts)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
+    rows: np.ndarray[Any, Any] = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
+    return rows
 
 
 def _segments(
@@ -523,9 +528,12 @@ def _segments(
     return batch, edges, keys
 
 
-def _edges(codes: np.ndarray[Any, Any], number: np.ndarray[Any, Any], step: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _edges(
+    codes: np.ndarray[Any, Any], number: np.ndarray[Any, Any], step: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
     same = (codes[1:] == codes[:-1]) & (number[1:] == number[:-1]) & (step[1:] == step[:-1] + 1)
-    return np.concatenate(([0], np.flatnonzero(~same) + 1, [len(codes)]))
+    edges: np.ndarray[Any, Any] = np.concatenate(([0], np.flatnonzero(~same) + 1, [len(codes)]))
+    return edges
 
 
 def _stream_codes(batch: pa.RecordBatch) -> tuple[np.ndarray[Any, Any], list[tuple[str, str]]]:

@@ -13,7 +13,10 @@ Examples
 from __future__ import annotations
 
 import json
-from typing import Any, Final, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 #: A grid beyond this many rows or columns is not drawn.
 MAX_SIDE: Final = 256
@@ -27,12 +30,16 @@ ACTIONS: Final[dict[str, tuple[str, ...]]] = {
     "MiniGrid": ("left", "right", "forward", "pick up", "drop", "toggle", "done"),
 }
 
-_TAXI_SIDE: Final = 5
 _TAXI_PLACES: Final = (("R", 0, 0), ("G", 0, 4), ("Y", 4, 0), ("B", 4, 3))
 _TAXI_STATES: Final = 500
 _IN_TAXI: Final = 4
-#: Cells with a wall on their east side.
-_TAXI_WALLS: Final = ([0, 1], [1, 1], [3, 0], [4, 0], [3, 2], [4, 2])
+#: Its rows, and the cells with a wall on their east side.
+_Board = tuple[list[str], list[list[int]]]
+_TAXI_BOARD: Final[_Board] = (
+    ["R   G", "     ", "     ", "     ", "Y  B "],
+    [[0, 1], [1, 1], [3, 0], [3, 2], [4, 0], [4, 2]],
+)
+_LEAST_MAP: Final = 3
 
 
 class Mark(TypedDict):
@@ -56,7 +63,7 @@ class Grid(TypedDict):
     caption: str  # "episode 3, step 5"
 
 
-def grid_from(
+def grid_from(  # noqa: PLR0913 - a step's fields, by name
     render_payload: str | None,
     observation: str | None,
     *,
@@ -134,7 +141,7 @@ def _position(value: object, tiles: list[str]) -> list[int] | None:
     return [row, col] if row < len(tiles) and col < len(tiles[row]) else None
 
 
-def _is_index(value: object) -> bool:
+def _is_index(value: object) -> TypeIs[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
@@ -143,13 +150,17 @@ def _cell(grid: Grid, at: list[int] | None) -> str:
 
 
 def _from_payload(payload: object, game: str) -> Grid | None:
-    if not isinstance(payload, dict) or payload.get("mode") not in {"grid", None}:
+    if not isinstance(payload, dict) or payload.get("mode", "grid") != "grid":
         return None
     game = family(payload.get("game_id")) or family(game)
     taxi = payload.get("taxi_state")
-    if isinstance(taxi, dict):
-        return _taxi(taxi.get("taxi_position"), taxi.get("passenger_index"), taxi.get("destination_index"))
     tiles = _tiles(payload.get("grid"))
+    board = _taxi_board(tiles)
+    if isinstance(taxi, dict):
+        place = taxi.get("taxi_position", payload.get("agent_position"))
+        return _taxi(place, taxi.get("passenger_index"), taxi.get("destination_index"), board)
+    if board is not None:
+        return _taxi(payload.get("agent_position"), None, None, board)
     if tiles is None:
         return None
     return _new(game, tiles, _position(payload.get("agent_position"), tiles))
@@ -171,7 +182,7 @@ def _tiles(rows: object) -> list[str] | None:
     return [row.ljust(width) for row in tiles] if 0 < width <= MAX_SIDE else None
 
 
-def _from_observation(seen: object, game: str) -> Grid | None:
+def _from_observation(seen: object, game: str) -> Grid | None:  # noqa: PLR0911 - one return a form
     game = family(game)
     if isinstance(seen, int) and not isinstance(seen, bool):
         return _taxi_state(seen) if game == "Taxi" else None
@@ -246,12 +257,27 @@ def _taxi_observation(seen: dict[str, Any]) -> Grid | None:
     return _taxi_state(state) if isinstance(state, int) and not isinstance(state, bool) else None
 
 
-def _taxi(position: object, passenger: object, destination: object) -> Grid:
-    tiles = [" " * _TAXI_SIDE for _ in range(_TAXI_SIDE)]
-    for letter, row, col in _TAXI_PLACES:
-        tiles[row] = _put(tiles[row], col, letter)
-    grid = _new("Taxi", tiles, _position(position, tiles))
-    grid["walls"] = [list(wall) for wall in _TAXI_WALLS]
+def _taxi_board(rows: list[str] | None) -> _Board | None:
+    """Return what Taxi's map of letters is: every other column stands between two cells, and ``|`` there is a wall.
+
+    >>> _taxi_board(["+---+", "|R:G|", "| |B|", "+---+"])
+    (['RG', ' B'], [[1, 0]])
+    """
+    if rows is None or len(rows) < _LEAST_MAP or len(rows[0]) < _LEAST_MAP:
+        return None
+    inner = rows[1:-1]
+    if not all(row[:1] == row[-1:] == "+" for row in (rows[0], rows[-1])):
+        return None
+    if not all(row[0] == row[-1] == "|" and set(row[2:-1:2]) <= {"|", ":"} for row in inner):
+        return None
+    walls = [[r, c] for r, row in enumerate(inner) for c, between in enumerate(row[2:-1:2]) if between == "|"]
+    return [row[1:-1:2] for row in inner], walls
+
+
+def _taxi(position: object, passenger: object, destination: object, board: _Board | None = None) -> Grid:
+    tiles, walls = board or _TAXI_BOARD
+    grid = _new("Taxi", list(tiles), _position(position, list(tiles)))
+    grid["walls"] = [list(wall) for wall in walls]
     for kind, index in (("destination", destination), ("passenger", passenger)):
         if not isinstance(index, int) or isinstance(index, bool):
             continue

@@ -273,7 +273,7 @@ class TelemetryAsyncHub:
                 watching = asyncio.create_task(self._watch(client), name="watch runs")
                 for following in list(self._following.values()):
                     self._follow(following)
-                error = await self._lost
+                error: ConnectError | DaemonError = await self._lost
                 watching.cancel()
             except (ConnectError, DaemonError) as reason:
                 error = reason

@@ -84,22 +84,20 @@ class LiveView:
         self._wake.set()
 
     def _answer(self, ask: dict[str, Any]) -> None:
-        number, table = ask.get("id"), ask.get("table")
-        first, count = ask.get("first"), ask.get("count")
-        whole = all(isinstance(n, int) for n in (number, first, count))
-        if ask["kind"] != "ask_rows" or table not in {"steps", "episodes"} or not whole:
+        number, table, first, count = (ask.get(name) for name in ("id", "table", "first", "count"))
+        known = ask["kind"] == "ask_rows" and table in {"steps", "episodes"}
+        if not (known and isinstance(number, int) and isinstance(first, int) and isinstance(count, int)):
             message = f"not a question this version understands: {str(ask)[:200]}"
-            refused = messages.Refused(
-                kind="refused", version=messages.VERSION, id=number if isinstance(number, int) else -1, message=message
-            )
-            self.widget.push(refused)
+            asked = number if isinstance(number, int) else -1
+            self.widget.push(messages.Refused(kind="refused", version=messages.VERSION, id=asked, message=message))
             return
         frames = self.feed.frames
         if table == "steps":
-            rows, total = frames.rows(first, min(count, messages.MAX_ROWS)), frames.step_count
+            rows = frames.rows(first, min(count, messages.MAX_ROWS))
+            span = messages.Span(table="steps", first=first, count=rows.num_rows, total=frames.step_count)
         else:
-            rows, total = frames.episode_rows(first, min(count, messages.MAX_EPISODES)), frames.episode_count
-        span = messages.Span(table=table, first=first, count=rows.num_rows, total=total)
+            rows = frames.episode_rows(first, min(count, messages.MAX_EPISODES))
+            span = messages.Span(table="episodes", first=first, count=rows.num_rows, total=frames.episode_count)
         answer = messages.Rows(kind="rows", version=messages.VERSION, id=number, spans=[span])
         self.widget.push(answer, [encode.to_page(rows)])
 
@@ -128,7 +126,7 @@ class LiveView:
                 while self._asks:
                     self._answer(self._asks.popleft())
                 self._push(keyframe=keyframe)
-            except Exception:
+            except Exception:  # noqa: BLE001 - see below
                 # The view's own fault must not end the view, nor print into a cell; the log has it, and the next push tries again.
                 _LOG.exception("a push to the view of run %s failed", self.feed.run_id)
             spent = time.monotonic() - now
@@ -162,14 +160,10 @@ class LiveView:
         if delta.episodes.num_rows or keyframe:
             rows = delta.episodes
             first = rows.column("row")[0].as_py() if rows.num_rows else 0
-            spans.append(
-                messages.Span(table="episodes", first=first, count=rows.num_rows, total=frames.episode_count)
-            )
+            spans.append(messages.Span(table="episodes", first=first, count=rows.num_rows, total=frames.episode_count))
             buffers.append(encode.to_page(rows))
         state = self._state(delta.steps, delta.first + delta.steps.num_rows)
-        push = messages.Push(
-            kind="push", version=messages.VERSION, keyframe=keyframe, state=state, spans=spans
-        )
+        push = messages.Push(kind="push", version=messages.VERSION, keyframe=keyframe, state=state, spans=spans)
         self.widget.push(push, buffers)
         self._cursor = delta.cursor
 
@@ -201,7 +195,8 @@ class LiveView:
         self._rates.append((now, steps))
         while len(self._rates) > 1 and now - self._rates[1][0] >= _RATE_WINDOW:
             self._rates.popleft()
-        (then, before), span = self._rates[0], now - self._rates[0][0]
+        then, before = self._rates[0]
+        span = now - then
         if steps == before and span >= _RATE_WINDOW:
             self._rates.clear()
             return 0.0

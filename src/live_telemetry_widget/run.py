@@ -201,6 +201,6 @@ class Run:
         )
 
     def _repr_mimebundle_(self, **_: object) -> Any:  # noqa: ANN401 - whatever the widget returns
-        bundle = self.view()._repr_mimebundle_()  # noqa: SLF001 - IPython's protocol
+        bundle = self.view()._repr_mimebundle_()
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
         return {**data, "text/plain": repr(self)}, metadata

@@ -130,7 +130,7 @@ def _runs_frame(infos: Iterable[RunInfo]) -> pd.DataFrame:
         for i in ordered
     ]
     frame = pd.DataFrame(rows, columns=list(_COLUMNS))
-    times = {name: "datetime64[ns, UTC]" for name in _COLUMNS[3:]}
+    times = dict.fromkeys(_COLUMNS[3:], "datetime64[ns, UTC]")
     return frame.astype(times)
 
 

@@ -34,7 +34,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from live_telemetry_widget import _chunks
+from live_telemetry_widget import _arrow, _chunks
 from live_telemetry_widget._database import Database
 from live_telemetry_widget.schema import EPISODES, STEPS
 
@@ -200,7 +200,7 @@ class Store:
     def _insert(self, writer: sqlite3.Connection, item: Pending) -> Committed:
         tail = self._tail(writer, (item.run_id, item.kind))
         core = CORE[item.kind]
-        batch = _chunks.combine(core, item.batches)
+        batch = _arrow.combine(core, item.batches)
         first, last = tail.last_seq + 1, tail.last_seq + batch.num_rows
         at = batch.schema.get_field_index("seq_id")
         numbers = pa.array(np.arange(first, last + 1, dtype=np.uint64))
@@ -263,7 +263,7 @@ class Store:
         first = tail.pieces[at].first_seq
         where = "FROM chunks WHERE run_id = ? AND kind = ? AND first_seq >= ?"
         found = writer.execute(f"SELECT data {where} ORDER BY first_seq", (*key, first)).fetchall()
-        rows = _chunks.combine(CORE[key[1]], list(starmap(_chunks.decode, found)))
+        rows = _arrow.combine(CORE[key[1]], list(starmap(_chunks.decode, found)))
         piece = _chunks.Piece(first, rows.num_rows, rows.nbytes)
         writer.execute(f"DELETE {where}", (*key, first))
         self._write_chunk(writer, *key, piece, rows)

@@ -33,7 +33,8 @@ FLAGS = (
 SHOTS = pathlib.Path(os.environ.get("LTW_SHOTS", pathlib.Path(__file__).parents[2] / "demo-out" / "shots"))
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop in this thread, in which no other test can have one: so for this package only.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Return Debian's Chromium."""
     names = ("chromium", "chromium-browser", "google-chrome")
@@ -60,7 +61,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     home = tmp_path_factory.mktemp("lab")
     root = home / "work"
     root.mkdir()
-    places = {name: str(home / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR")}
+    places = {
+        name: str(home / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR")
+    }
     places |= {name: str(home / name.lower()) for name in ("JUPYTERLAB_WORKSPACES_DIR", "JUPYTERLAB_SETTINGS_DIR")}
     places |= {"IPYTHONDIR": str(home / "ipython")}
     settings = home / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
@@ -192,6 +195,6 @@ def open_notebook(browser: Browser, lab: Lab) -> Iterator[Callable[..., Notebook
     yield open_
     for context in contexts:
         for page in context.pages:
-            with contextlib.suppress(Exception):  # noqa: BLE001 - the test has its verdict; this only frees the kernel
+            with contextlib.suppress(Exception):
                 page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
         context.close()

@@ -62,7 +62,9 @@ def test_rows_keep_coming_in_order_while_a_cell_is_busy(
     notebook.theme("JupyterLab Light")
 
     # At the end, what stands there is what was published.
-    notebook.wait(lambda: page.get_by_test_id("ltw-state").first.inner_text().lower().startswith("completed"), "the end", 60)
+    notebook.wait(
+        lambda: page.get_by_test_id("ltw-state").first.inner_text().lower().startswith("completed"), "the end", 60
+    )
     assert proxy.wait(10) == 0
     import live_telemetry_widget as ltw  # noqa: PLC0415
 
@@ -72,7 +74,8 @@ def test_rows_keep_coming_in_order_while_a_cell_is_busy(
         assert notebook.number("ltw-episodes-count") == len(run.episodes) == 400
         last = run.steps.iloc[-1]
         notebook.wait(
-            lambda: position(notebook.table("ltw-steps-table")[-1]) == (last["episode"], last["step_index"]), "the last step"
+            lambda: position(notebook.table("ltw-steps-table")[-1]) == (last["episode"], last["step_index"]),
+            "the last step",
         )
         row = notebook.table("ltw-steps-table")[-1]
         assert float(row["Step Reward"]) == last["reward"]

@@ -43,7 +43,9 @@ def key(event: dict[str, Any]) -> tuple[str, str, int, int]:
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), streams=st.integers(1, 4), episodes=st.integers(1, 4), length=st.integers(1, 12))
-def test_any_history_of_copies_gives_the_published_run(data: st.DataObject, streams: int, episodes: int, length: int) -> None:
+def test_any_history_of_copies_gives_the_published_run(
+    data: st.DataObject, streams: int, episodes: int, length: int
+) -> None:
     events = published(streams, episodes, length)
     indices = st.integers(0, len(events) - 1)
     frames = RunFrames("r")

@@ -18,7 +18,9 @@ SCALARS = (
     | st.text(st.characters(exclude_categories=()), max_size=12)
 )
 JSON = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=6
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
 )
 NAMES = st.sampled_from(
     [

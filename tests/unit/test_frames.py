@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pytest
 
 from live_telemetry_widget import normalize
 from live_telemetry_widget.frames import Cursor, RunFrames
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def steps(numbers: range | list[int], episode: int = 0, **more: Any) -> pa.RecordBatch:
@@ -18,7 +20,9 @@ def steps(numbers: range | list[int], episode: int = 0, **more: Any) -> pa.Recor
 
 
 def record(episode: int, **more: Any) -> pa.RecordBatch:
-    return normalize.episodes_from_events([{"episode": episode, "agent_id": "a", "reward": 5.0, "steps": 5, **more}]).batch
+    return normalize.episodes_from_events(
+        [{"episode": episode, "agent_id": "a", "reward": 5.0, "steps": 5, **more}]
+    ).batch
 
 
 def held(frames: RunFrames) -> list[tuple[int, int]]:
@@ -195,3 +199,17 @@ def test_empty_frames_have_the_columns() -> None:
     assert list(frames.steps().columns[:5]) == ["run_id", "worker_id", "agent_id", "episode", "step_index"]
     assert "outcome" in frames.episodes().columns
     assert len(frames.episodes()) == 0
+
+
+def test_an_integer_that_a_double_would_round_stays_exact_when_floats_follow() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps([0], x=2**60 + 1))
+    frames.append_steps(steps([1], x=0.5))
+    assert frames.steps()["x"].tolist() == [str(2**60 + 1), "0.5"]
+
+
+def test_plain_text_and_json_text_in_one_column_can_be_told_apart() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps([0], x="[1]"))
+    frames.append_steps(steps([1], x=[{"a": 1}]))
+    assert frames.steps()["x"].tolist() == ['"[1]"', '[{"a":1}]']

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pytest
 
 from live_telemetry_widget import normalize
 from live_telemetry_widget.proto import trainer_pb2
 from live_telemetry_widget.schema import EPISODES, JSON_KIND, STEPS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def step(**more: Any) -> dict[str, Any]:
@@ -115,7 +117,9 @@ def test_broken_extras_leave_the_step_standing(text: str) -> None:
 
 
 def test_lone_surrogates_are_replaced_and_counted() -> None:
-    event = json.loads('{"type": "step", "episode": 0, "step_index": 0, "reward": 0, "note": "\\ud800", "frame_ref": "\\udfff"}')
+    event = json.loads(
+        '{"type": "step", "episode": 0, "step_index": 0, "reward": 0, "note": "\\ud800", "frame_ref": "\\udfff"}'
+    )
     batch = normalize.steps_from_events([event])
     assert batch.batch.column("note").to_pylist() == ["?"]
     assert batch.batch.column("frame_ref").to_pylist() == ["?"]
@@ -190,7 +194,18 @@ def test_broken_metadata_is_counted_and_kept_raw() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"hello", b"{", b"[]", b"{}", b'{"type": 3}', b'{"type": "metric"}', b'{"type": []}', b"\xff\xfe{", b"{" * 9_999],
+    [
+        b"",
+        b"hello",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"type": 3}',
+        b'{"type": "metric"}',
+        b'{"type": []}',
+        b"\xff\xfe{",
+        b"{" * 9_999,
+    ],
 )
 def test_lines_that_are_no_events_are_told_apart(line: bytes) -> None:
     assert normalize.parse_line(line) is None

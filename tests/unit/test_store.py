@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_telemetry_widget import _chunks, normalize
+from live_telemetry_widget import _arrow, _chunks, normalize
 from live_telemetry_widget._database import FILE_NAME
 from live_telemetry_widget.errors import ClosedError, RecordingError
 from live_telemetry_widget.schema import STEPS
@@ -131,7 +131,7 @@ def test_large_chunks_are_sealed_and_left_alone(monkeypatch: pytest.MonkeyPatch,
     ],
 )
 def test_merging_loses_no_value_of_a_further_column(left: Any, right: Any, expected: Any) -> None:
-    merged = _chunks.combine(STEPS, [steps([0.0], x=left), steps([0.0], x=right)])
+    merged = _arrow.combine(STEPS, [steps([0.0], x=left), steps([0.0], x=right)])
     assert merged.column("x").to_pylist() == expected
     assert merged.schema.names[: len(STEPS)] == STEPS.names
 

@@ -28,7 +28,15 @@ def as_others_have_it(without: set[str]) -> type:
 
 
 def test_further_fields_pass_through_daemons_that_do_not_know_them() -> None:
-    event = {"episode": 1, "step_index": 2, "reward": 0.5, "q_before": 0.25, "epsilon": 0.9, "episode_seed": 7, "worker_id": "w"}
+    event = {
+        "episode": 1,
+        "step_index": 2,
+        "reward": 0.5,
+        "q_before": 0.25,
+        "epsilon": 0.9,
+        "episode_seed": 7,
+        "worker_id": "w",
+    }
     (message,) = normalize.step_messages(normalize.steps_from_events([event], run_id="r").batch)
     for without in (OURS, OURS | GENERATION_2):
         theirs = as_others_have_it(without)()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import anywidget
 import traitlets
 
-from live_telemetry_widget.view import messages
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from live_telemetry_widget.view import messages
 
 _LOG: Final = logging.getLogger(__name__)
 _STATIC: Final = pathlib.Path(__file__).parent / "static"
@@ -28,7 +28,7 @@ def _bundle(name: str) -> pathlib.Path | str:
     return "" if name.endswith(".css") else f"export default {{ render({{ el }}) {{ el.textContent = {text!r}; }} }};"
 
 
-class LiveTelemetryWidget(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget's base is untyped
+class LiveTelemetryWidget(anywidget.AnyWidget):
     """The live view of one run. Made by ``run.view()``, not by hand.
 
     Traits

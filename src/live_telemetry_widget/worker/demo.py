@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pathlib
 import random
 import signal
 import sys
@@ -26,6 +27,7 @@ ENVIRONMENTS: Final = {
     "CliffWalking": ("CliffWalking-v1", "CliffWalking-v0"),
     "Taxi": ("Taxi-v4", "Taxi-v3"),
 }
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 _TAXI_PLACES: Final = 5
 _CLIFF_WIDTH: Final = 12
 _CLIFF_HEIGHT: Final = 4
@@ -37,7 +39,9 @@ class _StoppedError(Exception):
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="live_telemetry_widget.worker.demo", description=__doc__)
-    parser.add_argument("--env", default="FrozenLake-v1", help=f"one of {', '.join(ENVIRONMENTS)}, with or without a version")
+    parser.add_argument(
+        "--env", default="FrozenLake-v1", help=f"one of {', '.join(ENVIRONMENTS)}, with or without a version"
+    )
     parser.add_argument("--episodes", type=int, default=150, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the run; episode N is reset with seed + N")
     parser.add_argument("--max-steps", type=int, default=100, help="cut an episode after so many; default: %(default)s")
@@ -46,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--delay", type=float, default=0.0, metavar="SECONDS", help="wait after each step, to watch")
     parser.add_argument("--agent-id", default="q_agent")
     parser.add_argument("--run-id", default=os.environ.get("LTW_RUN_ID", "demo"))
+    parser.add_argument(
+        "--policy-path", default="", metavar="FILE", help="write the learnt values there, as JSON, at the end"
+    )
     parser.add_argument("--learning-rate", type=float, default=0.2)
     parser.add_argument("--discount", type=float, default=0.97)
     parser.add_argument("--epsilon-decay", type=float, default=0.97, help="of exploration, per episode")
@@ -61,7 +68,9 @@ class QLearning:
         How often, of 1, it tries a random action; falls with every episode to `least_epsilon`.
     """
 
-    def __init__(self, states: int, actions: int, *, learning_rate: float, discount: float, decay: float, seed: int) -> None:
+    def __init__(  # noqa: PLR0913 - the method's parameters, by name
+        self, states: int, actions: int, *, learning_rate: float, discount: float, decay: float, seed: int
+    ) -> None:
         self._table = [[0.0] * actions for _ in range(states)]
         self._rate = learning_rate
         self._discount = discount
@@ -88,6 +97,10 @@ class QLearning:
     def end_episode(self) -> None:
         """Explore a little less."""
         self.epsilon = max(self.least_epsilon, self.epsilon * self._decay)
+
+    def values(self) -> list[list[float]]:
+        """Return the value of each action (columns) in each state (rows)."""
+        return self._table
 
 
 class Game:
@@ -124,8 +137,8 @@ class Game:
         if self.family == "FrozenLake":
             options = {"map_name": size, "is_slippery": slippery}
         self.env: Any = gymnasium.make(self.game_id, **options)
-        self.states = int(self.env.observation_space.n)
-        self.actions = int(self.env.action_space.n)
+        spaces: tuple[Any, Any] = (self.env.observation_space, self.env.action_space)
+        self.states, self.actions = (int(space.n) for space in spaces)
         self.rows = self._rows()
         self._fixed = self._fixed_parts()
 
@@ -141,7 +154,9 @@ class Game:
         if self.family == "Taxi":
             return {}
         cells = {
-            letter: [{"row": r, "col": c} for r, row in enumerate(self.rows) for c, cell in enumerate(row) if cell == letter]
+            letter: [
+                {"row": r, "col": c} for r, row in enumerate(self.rows) for c, cell in enumerate(row) if cell == letter
+            ]
             for letter in "HGTx"
         }
         height, width = len(self.rows), len(self.rows[0])
@@ -195,8 +210,32 @@ class _Teller:
 
 
 def train(options: argparse.Namespace, out: TextIO) -> None:
-    """Train, printing every step and episode to `out`."""
+    """Train, printing every step and episode to `out`.
+
+    Raises
+    ------
+    WorkerError
+        As :class:`Game`; like any other error, after the event that says so.
+    """
     teller = _Teller(options.run_id, out)
+    try:
+        _train(options, teller)
+    except _StoppedError:
+        teller.tell("run_completed", status="cancelled")
+    except BrokenPipeError:  # nobody listens any more
+        raise
+    except Exception as error:
+        teller.tell("run_completed", status="failed", error=_reason(error))
+        raise
+    else:
+        teller.tell("run_completed", status="completed")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, WorkerError) else f"{type(error).__name__}: {error}"
+
+
+def _train(options: argparse.Namespace, teller: _Teller) -> None:
     game = Game(options.env, size=options.map, slippery=options.slippery)
     config = {
         "game_id": game.game_id,
@@ -204,6 +243,7 @@ def train(options: argparse.Namespace, out: TextIO) -> None:
         "max_episodes": options.episodes,
         "max_steps_per_episode": options.max_steps,
         "policy_strategy": "train",
+        "policy_path": options.policy_path or None,
         "agent_id": options.agent_id,
     }
     teller.tell("run_started", config=config)
@@ -219,15 +259,12 @@ def train(options: argparse.Namespace, out: TextIO) -> None:
         for index in range(options.episodes):
             _play(game, agent, teller, options, index)
             agent.end_episode()
-    except _StoppedError:
-        teller.tell("run_completed", status="cancelled")
-        return
-    except Exception as error:
-        teller.tell("run_completed", status="failed", error=f"{type(error).__name__}: {error}")
-        raise
     finally:
         game.env.close()
-    teller.tell("run_completed", status="completed")
+    if options.policy_path:
+        path = pathlib.Path(options.policy_path)
+        path.write_text(json.dumps({"game_id": game.game_id, "q_table": agent.values()}), encoding="utf-8")
+        teller.tell("artifact", kind="policy", path=str(path))
 
 
 def _play(game: Game, agent: QLearning, teller: _Teller, options: argparse.Namespace, index: int) -> None:
@@ -290,20 +327,27 @@ def _play(game: Game, agent: QLearning, teller: _Teller, options: argparse.Names
 
 
 def _stop(number: int, _: object) -> None:
+    # Once is enough: a second one must not interrupt the telling of the end.
+    for each in _STOPPING:
+        signal.signal(each, signal.SIG_IGN)
     raise _StoppedError(signal.Signals(number).name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo worker; return its exit code."""
     options = _parser().parse_args(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPPING:
         signal.signal(number, _stop)
     try:
         train(options, sys.stdout)
     except WorkerError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except _StoppedError:  # before the first episode
+    except BrokenPipeError:
+        # Python flushes standard output at exit, which would fail again, loudly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except _StoppedError:  # before it began
         return 0
     return 0
 

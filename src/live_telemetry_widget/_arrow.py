@@ -1,0 +1,87 @@
+"""Batches of one run that differ in their further columns, brought together without losing a value."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from live_telemetry_widget.schema import JSON_KIND, TEXT, further, unify
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def unified(core: pa.Schema, batches: Sequence[pa.RecordBatch]) -> tuple[pa.Schema, list[pa.RecordBatch]]:
+    """Return the schema that holds all of `batches` (core columns and every further one), and the batches in it.
+
+    Where two types of a further column have only a lossy one in common (a large 64-bit integer and a float), it becomes JSON text.
+    """
+    schema = unify(core, [batch.schema for batch in batches])
+    try:
+        return schema, [conform(batch, schema) for batch in batches]
+    except pa.ArrowInvalid:
+        schema = _widest(core, schema, batches)
+        return schema, [conform(batch, schema) for batch in batches]
+
+
+def merge(core: pa.Schema, batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """Return the batches as one table."""
+    schema, held = unified(core, batches)
+    return pa.Table.from_batches(held, schema)
+
+
+def combine(core: pa.Schema, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return the batches as one batch."""
+    if len(batches) == 1:
+        return batches[0]
+    found = merge(core, batches).unify_dictionaries().combine_chunks().to_batches()
+    # A table of no rows has no batches.
+    return found[0] if found else empty(core)
+
+
+def empty(schema: pa.Schema) -> pa.RecordBatch:
+    """Return a batch of no rows."""
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+
+
+def _widest(core: pa.Schema, schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> pa.Schema:
+    """Return `schema` with JSON text for each further column whose type is not the same in all batches."""
+    fields = list(core)
+    for field in further(schema, core):
+        types = {b.schema.field(field.name).type for b in batches if field.name in b.schema.names} - {pa.null()}
+        fields.append(field if len(types) == 1 else pa.field(field.name, TEXT, metadata=JSON_KIND))
+    return pa.schema(fields)
+
+
+def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return `batch` with the columns of `schema`.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        A value does not fit without loss.
+    """
+    # Metadata counts: it is what tells a JSON text from a plain one.
+    if batch.schema.equals(schema, check_metadata=True):
+        return batch
+    arrays = []
+    for field in schema:
+        at = batch.schema.get_field_index(field.name)
+        if at < 0:
+            arrays.append(pa.nulls(batch.num_rows, field.type))
+            continue
+        column, held = batch.column(at), batch.schema.field(at)
+        to_json = field.metadata == JSON_KIND and held.metadata != JSON_KIND
+        if field.type == TEXT and (to_json or held.type != TEXT):
+            column = _json_texts(column)
+        elif held.type != field.type:
+            column = column.cast(field.type)
+        arrays.append(column)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _json_texts(column: pa.Array) -> pa.Array:
+    values = column.to_pylist()
+    return pa.array([None if v is None else json.dumps(v, ensure_ascii=False) for v in values], TEXT)
