@@ -91,7 +91,16 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
     cellText(name, kind, frame.columns.get(name)?.at(index));
 
   const unstyle = grid.addStyleListener(() => {
+    let next = -1;
     for (const tr of grid.querySelectorAll<HTMLTableRowElement>("tbody tr")) {
+      // regular-table keeps a row of an earlier draw below the visible ones, to use again.
+      const place = grid.getMeta(tr.cells[0]);
+      const y = place?.type === "body" ? place.y : -1;
+      if (next >= 0 && y !== next) {
+        tr.className = "ltw-stale";
+        continue;
+      }
+      next = y + 1;
       let held: Held | null = null;
       for (const td of tr.cells) {
         const at = grid.getMeta(td);

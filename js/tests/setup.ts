@@ -33,7 +33,7 @@ if (typeof document !== "undefined") {
   vi.stubGlobal("matchMedia", () => ({ matches: false, addEventListener() {}, removeEventListener() {} }));
   Object.assign(document, { adoptedStyleSheets: [] });
   HTMLCanvasElement.prototype.getContext = () => null;
-  // Room for ten rows and a header.
+  // Room for a header and ten rows and a quarter.
   const isTable = (element: Element): boolean =>
     element.tagName === "REGULAR-TABLE" || element.classList.contains("rt-scroll-table-clip");
   const size = (pixels: number) => ({
@@ -42,5 +42,5 @@ if (typeof document !== "undefined") {
       return isTable(this) ? pixels : 0;
     },
   });
-  Object.defineProperties(HTMLElement.prototype, { clientHeight: size(264), clientWidth: size(1200) });
+  Object.defineProperties(HTMLElement.prototype, { clientHeight: size(270), clientWidth: size(1200) });
 }

@@ -114,6 +114,24 @@ describe("the widget", () => {
     expect(cells("ltw-steps-table").at(-2)?.at(-1)).toBe("");
   });
 
+  test("rows that an earlier draw left below are not taken for rows", async () => {
+    for (let i = 0; i < 100; i++) kernel.addSteps(step(i));
+    open();
+    const shown = (): number[] =>
+      [...at("ltw-steps-table").querySelectorAll<HTMLTableRowElement>("tbody tr:not(.ltw-stale)")].map((tr) =>
+        Number(tr.cells[3]?.textContent),
+      );
+    await vi.waitFor(() => expect(shown().at(-1)).toBe(99));
+    const grid = at("ltw-steps-table").querySelector("regular-table");
+    // Nearly a row off, one more row is on screen; afterwards it stays in the DOM.
+    const table = grid as unknown as { predraw(w: number, h: number, o: object): Promise<() => boolean> };
+    (await table.predraw(1200, 270, { container_height: 270, scroll_top: 20.9 * 24 }))();
+    expect(shown()).toEqual(Array.from({ length: 12 }, (_, i) => 20 + i));
+    kernel.push();
+    await vi.waitFor(() => expect(shown()).toEqual(Array.from({ length: 11 }, (_, i) => 89 + i)));
+    expect(at("ltw-steps-table").querySelectorAll("tbody tr.ltw-stale").length).toBe(1);
+  });
+
   test("says in words that there is nothing yet", async () => {
     open();
     await vi.waitFor(() => expect(at("ltw-state").textContent).toBe("Waiting for the first step"));
