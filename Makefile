@@ -1,31 +1,31 @@
 # The commands that people and CI run. `make help` lists them.
 SHELL := /bin/bash
-PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(p) 2>/dev/null)))
 BIN := .venv/bin
 STATIC := src/live_telemetry_widget/view/static
-JS_SOURCES := $(wildcard js/src/*.ts js/src/*.css) js/build.mjs
+JS_SOURCES := $(wildcard js/src/*.ts js/src/*.css) js/build.mjs js/tsconfig.json
 
-.PHONY: help setup demo test check test-python test-js test-browser bench proto clean
+.PHONY: help setup demo test check test-python test-js test-browser proto clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: .venv/.installed $(STATIC)/widget.js ## virtual environment, packages, bundle
+setup: $(STATIC)/widget.js .venv/.installed ## virtual environment, packages, bundle
 
-.venv/.installed: pyproject.toml constraints.txt hatch_build.py
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(f"Python 3.11 or newer is needed, {sys.version.split()[0]} was found" if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+# After the bundle, or the editable install would build one itself.
+.venv/.installed: pyproject.toml constraints.txt hatch_build.py | $(STATIC)/widget.js
+	@echo "installing the Python packages"
+	@python=$$(scripts/find-python) && { test -x $(BIN)/python || "$$python" -m venv .venv; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 js/node_modules/.installed: js/package.json js/package-lock.json
-	@command -v npm >/dev/null || { echo "Node 20 with npm is needed and was not found"; exit 1; }
-	cd js && npm ci --no-audit --no-fund --loglevel=error
+	@command -v npm >/dev/null || { echo "Node 20 or newer with npm is needed and was not found" >&2; exit 1; }
+	@echo "installing the npm packages"
+	@cd js && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(STATIC)/widget.js: js/node_modules/.installed $(JS_SOURCES)
-	cd js && npm run --silent build
+	@cd js && npm run --silent build
 	@touch $@
 
 demo: setup ## a live run in JupyterLab; CHECK=1 runs it without a person

@@ -99,9 +99,8 @@ def test_every_dependency_is_pinned_once() -> None:
 def test_make_help_lists_every_target() -> None:
     text = TEXTS["Makefile"]
     phony = {name for line in re.findall(r"^\.PHONY:(.*)$", text, re.MULTILINE) for name in line.split()}
-    done = subprocess.run(
-        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    command = ["make", "--no-print-directory", "help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert {line.split()[0] for line in done.stdout.splitlines()} == phony
 
 
