@@ -150,7 +150,7 @@ def _cell(grid: Grid, at: list[int] | None) -> str:
 
 
 def _from_payload(payload: object, game: str) -> Grid | None:
-    if not isinstance(payload, dict) or payload.get("mode", "grid") != "grid":
+    if not isinstance(payload, dict) or payload.get("mode") not in ("grid", None):
         return None
     game = family(payload.get("game_id")) or family(game)
     taxi = payload.get("taxi_state")

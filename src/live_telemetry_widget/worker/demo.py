@@ -203,8 +203,8 @@ class _Teller:
         self._run_id = run_id
         self._out = out
 
-    def tell(self, kind: str, **fields: Any) -> None:  # noqa: ANN401 - JSON
-        event = {"type": kind, "ts_unix_ns": time.time_ns(), "run_id": self._run_id, **fields}
+    def tell(self, event_type: str, /, **fields: Any) -> None:  # noqa: ANN401 - JSON
+        event = {"type": event_type, "ts_unix_ns": time.time_ns(), "run_id": self._run_id, **fields}
         self._out.write(json.dumps(event, separators=(",", ":")) + "\n")
         self._out.flush()
 
