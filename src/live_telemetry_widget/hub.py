@@ -177,13 +177,15 @@ class TelemetryAsyncHub:
             It answered with an error.
         """
         self.start()
-        loop = self._loop
-        if loop is None or self.address is None:
+        loop, address = self._loop, self.address
+        if loop is None or address is None:
             msg = "this hub has no daemon to ask; give it an address"
             raise ClosedError(msg)
 
         async def call() -> Any:  # noqa: ANN401
-            return await coroutine(self._get_client())
+            # A channel of its own: the streams' is closed, with all that is under way on it, when the link is lost.
+            async with TrainerClient(address) as client:
+                return await coroutine(client)
 
         future = asyncio.run_coroutine_threadsafe(call(), loop)
         try:

@@ -140,7 +140,7 @@ class NotebookPage:
                 if (!table) return [];
                 const heads = [...table.querySelectorAll("thead tr:last-child th")].map((th) => th.innerText.trim());
                 const box = root.getBoundingClientRect();
-                return [...table.querySelectorAll("tbody tr")]
+                return [...table.querySelectorAll("tbody tr:not(.ltw-stale)")]
                     .filter((tr) => tr.getBoundingClientRect().top < box.bottom)
                     .map((tr) => Object.fromEntries([...tr.children].map((td, i) => [heads[i], td.innerText.trim()])));
             }"""
