@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -19,46 +20,41 @@ from typing import TYPE_CHECKING
 import live_telemetry_widget as ltw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
 OUT = ROOT / "demo-out"
 RUN_ID = f"demo-{time.strftime('%Y%m%d-%H%M%S')}"
+EPISODES = 200
+PORT = 8888
 
 
 @contextlib.contextmanager
-def running(command: list[str], **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command for as long as the block lasts."""
-    process = subprocess.Popen(command, **options)  # type: ignore[call-overload]  # noqa: S603 - our own commands
+def running(command: list[str], env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command for as long as the block lasts.
+
+    In a session of its own, so that Ctrl-C reaches it only from here: JupyterLab would ask whether it is meant.
+    """
+    process = subprocess.Popen(command, env=env, start_new_session=True)  # noqa: S603 - our own commands
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def worker(address: str, episodes: int, delay: float) -> list[str]:
     """Return the command of a worker within its proxy."""
-    python = [sys.executable, "-m"]
-    proxy = [
-        *python,
-        "live_telemetry_widget",
-        "run",
-        "--daemon",
-        address,
-        "--run-id",
-        RUN_ID,
-        "--name",
-        "FrozenLake demo",
-    ]
-    demo = [*python, "live_telemetry_widget.worker.demo", "--env", "FrozenLake-v1", "--episodes", str(episodes)]
-    return [*proxy, "--", *demo, "--delay", str(delay)]
+    proxy = [sys.executable, "-m", "live_telemetry_widget", "run"]
+    proxy += ["--daemon", address, "--run-id", RUN_ID, "--name", "FrozenLake demo"]
+    demo = [sys.executable, "-m", "live_telemetry_widget.worker.demo", "--env", "FrozenLake-v1", "--no-slippery"]
+    demo += ["--episodes", str(episodes), "--delay", str(delay)]
+    return [*proxy, "--", *demo]
 
 
 def check(server: ltw.Server) -> int:
@@ -67,17 +63,20 @@ def check(server: ltw.Server) -> int:
     from nbclient import NotebookClient  # noqa: PLC0415
     from nbconvert import HTMLExporter  # noqa: PLC0415
 
+    # Figures also as HTML, with what draws them: the file must show them without a network.
+    env = {**os.environ, "LTW_ADDRESS": server.address, "PLOTLY_RENDERER": "plotly_mimetype+notebook"}
     OUT.mkdir(exist_ok=True)
-    with running(worker(server.address, episodes=120, delay=0.002)) as process:
+    with running(worker(server.address, episodes=EPISODES, delay=0.002)) as process:
         notebook = nbformat.read(NOTEBOOK, as_version=4)
-        client = NotebookClient(
-            notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(OUT)}}
-        )
-        client.execute()
+        quiet = ["--log-level=ERROR"]  # ipykernel warns of its own sockets on this machine
+        NotebookClient(
+            notebook, timeout=240, extra_arguments=quiet, resources={"metadata": {"path": str(OUT)}}
+        ).execute(env=env)
         code = process.wait(30)
     html, _ = HTMLExporter().from_notebook_node(notebook)
     report = OUT / "quickstart.html"
     report.write_text(html, encoding="utf-8")
+    shown = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())]
     with ltw.connect(server.address) as daemon, ltw.open(server.data_dir) as recording:
         live, recorded = daemon.run(RUN_ID), recording.run(RUN_ID)
         live.wait(timeout=30)
@@ -87,37 +86,51 @@ def check(server: ltw.Server) -> int:
         facts = {
             "the worker ended well": code == 0,
             "the run is completed": live.status == "completed",
-            "every episode is here": len(episodes) == 120,  # noqa: PLR2004 - as ordered above
+            "every episode is here": len(episodes) == EPISODES,
             "rewards of steps add up to the totals": bool((sums["sum"] == totals["total_reward"]).all()),
             "steps count up to the lengths": bool((sums["size"] == totals["steps"]).all()),
             "no problems": live.problems.empty,
-            "the recording holds the same": len(recorded.steps) == len(steps),
-            "the notebook shows the view": "widget-view" in str(notebook.cells),
+            "the recording holds the same": recorded.steps.equals(steps) and recorded.episodes.equals(episodes),
+            "the notebook shows the view": any("application/vnd.jupyter.widget-view+json" in data for data in shown),
         }
-        print(f"run {RUN_ID} at {server.address}: {live}")
+        print(f"run {RUN_ID} at {server.address}: {live.status}, {len(steps)} steps, {len(episodes)} episodes")
     for fact, holds in facts.items():
         print(f"  {'yes' if holds else 'NO '}  {fact}")
-    print(f"  the executed notebook is in {report.relative_to(ROOT)} ({report.stat().st_size / 1024:.0f} kB)")
+    print(f"  the executed notebook is in {report.relative_to(ROOT)} ({report.stat().st_size / 1e6:.1f} MB)")
+    print(f"demo: {sum(facts.values())} of {len(facts)} checks hold")
     return 0 if all(facts.values()) else 1
 
 
-def lab(server: ltw.Server) -> int:
+def lab_url(process: subprocess.Popen[bytes], timeout: float = 60) -> str | None:
+    """Return where JupyterLab listens, once it does; None when it ended instead."""
+    from jupyter_core.paths import jupyter_runtime_dir  # noqa: PLC0415 - only here
+
+    told = Path(jupyter_runtime_dir()) / f"jpserver-{process.pid}.json"
+    end = time.monotonic() + timeout
+    while process.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(OSError, ValueError):  # not there yet, or half written
+            return str(json.loads(told.read_text(encoding="utf-8"))["url"])
+        time.sleep(0.05)
+    return None
+
+
+def lab(server: ltw.Server, port: int) -> int:
     """Open JupyterLab on the quickstart, until Ctrl-C."""
     token = secrets.token_urlsafe(16)
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        "--ip=127.0.0.1",
-        f"--IdentityProvider.token={token}",
-    ]
-    command += ["--ServerApp.allow_root=True", f"--ServerApp.root_dir={NOTEBOOK.parent}", "--ServerApp.log_level=WARN"]
-    command += ["--LabApp.news_url=None", "--ServerApp.port=8888"]
-    with running(worker(server.address, episodes=3_000, delay=0.02)), running(command) as jupyter:
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--ServerApp.port={port}"]
+    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={NOTEBOOK.parent}"]
+    command += ["--ServerApp.allow_root=True", "--ServerApp.log_level=ERROR"]
+    command += ["--LabApp.news_url=None", "--LabApp.extension_manager=readonly"]  # ask nobody on the network
+    env = {**os.environ, "LTW_ADDRESS": server.address}
+    # Some two minutes: it is still learning when one has opened the page, and ends while one reads on.
+    with running(worker(server.address, episodes=1_000, delay=0.02)), running(command, env) as jupyter:
+        url = lab_url(jupyter)
+        if url is None:
+            print("JupyterLab did not start", file=sys.stderr)
+            return 1
         print(f"daemon at {server.address}, run {RUN_ID}")
-        print(f"open  http://127.0.0.1:8888/lab/tree/{NOTEBOOK.name}?token={token}")
-        print("(or the next free port, if 8888 is taken); Ctrl-C ends everything", flush=True)
+        print(f"open  {url}lab/tree/{NOTEBOOK.name}?token={token}")
+        print("Ctrl-C ends everything", flush=True)
         return jupyter.wait()
 
 
@@ -125,14 +138,17 @@ def main() -> int:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="without a person: execute, verify, exit")
+    parser.add_argument("--port", type=int, default=PORT, help="of JupyterLab; the next free one if it is taken")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with ltw.serve() as server:
-        os.environ.update(LTW_ADDRESS=server.address, LTW_RUN_ID=RUN_ID)
-        try:
-            return check(server) if arguments.check else lab(server)
-        except KeyboardInterrupt:
-            return 130
+    for name in ("SIGTERM", "SIGHUP"):  # end as with Ctrl-C, so that no child stays; Windows has no SIGHUP
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    try:
+        with ltw.serve() as server:
+            return check(server) if arguments.check else lab(server, arguments.port)
+    except KeyboardInterrupt:
+        print("\nended")
+        return 130 if arguments.check else 0
 
 
 if __name__ == "__main__":
