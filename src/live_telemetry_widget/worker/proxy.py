@@ -245,8 +245,9 @@ async def _run(command: Sequence[str], registration: Registration, outlet: _Outl
             await worker.end()
         code = worker.returncode or 0
         outcome, reason = _outcome(code, outlet.completed, interrupted=interrupted)
-        await _finish(registration, outcome, reason, max(_LEAST_WAIT, end - loop.time()))
-    _report(outlet, registration.address)
+        finishing = asyncio.create_task(_finish(registration, outcome, reason, max(_LEAST_WAIT, end - loop.time())))
+        await _unless_abandoned(finishing, outlet, _LEAST_WAIT)
+        _report(outlet, registration.address)
     return code if code >= 0 else _KILLED - code
 
 
@@ -255,7 +256,6 @@ async def _see_through(worker: WorkerProcess, outlet: _Outlet, drain_timeout: fl
     loop = asyncio.get_running_loop()
     reading = asyncio.create_task(outlet.read(worker.stdout))
     exited = asyncio.create_task(worker.exited.wait())
-    abandoned = asyncio.create_task(outlet.abandoned.wait())
     drain: asyncio.TimerHandle | None = None
     try:
         await asyncio.wait({reading, exited}, return_when=asyncio.FIRST_COMPLETED)
@@ -265,25 +265,39 @@ async def _see_through(worker: WorkerProcess, outlet: _Outlet, drain_timeout: fl
         end = loop.time() + drain_timeout
         drain = loop.call_at(end, outlet.abandon)
         # Not to its end at any price: the window may be full and the daemon away, or a grandchild hold the pipe open.
-        await asyncio.wait({reading, abandoned}, return_when=asyncio.FIRST_COMPLETED)
-        if not reading.done():
-            await asyncio.wait({reading}, timeout=_LAST_WORDS)
-        if reading.done():
-            reading.result()
+        await _unless_abandoned(reading, outlet, _LAST_WORDS)
         await outlet.close()
         return end
     finally:
         if drain is not None:
             drain.cancel()
-        for task in (reading, exited, abandoned):
+        for task in (reading, exited):
             task.cancel()
 
 
+async def _unless_abandoned(task: asyncio.Task[None], outlet: _Outlet, grace: float) -> None:
+    """Wait for a task; once the delivery is abandoned no longer than `grace` seconds."""
+    abandoned = asyncio.create_task(outlet.abandoned.wait())
+    await asyncio.wait({task, abandoned}, return_when=asyncio.FIRST_COMPLETED)
+    abandoned.cancel()
+    if not task.done():
+        await asyncio.wait({task}, timeout=grace)
+    if task.done():
+        task.result()
+    else:
+        task.cancel()
+
+
 async def _finish(registration: Registration, outcome: telemetry_pb2.Outcome, reason: str, wait: float) -> None:
+    why = "no answer in time"
     try:
         await registration.finish(outcome, reason, timeout=wait)
+        why = ""
     except grpc.aio.AioRpcError as error:
-        _say(f"the end of run {registration.run_id} could not be told to {registration.address}: {error.details()}")
+        why = error.details() or error.code().name
+    finally:
+        if why:
+            _say(f"the end of run {registration.run_id} could not be told to {registration.address}: {why}")
 
 
 def _outcome(code: int, completed: dict[str, Any], *, interrupted: bool) -> tuple[telemetry_pb2.Outcome, str]:
