@@ -15,7 +15,7 @@ setup: $(STATIC)/widget.js .venv/.installed ## virtual environment, packages, bu
 .venv/.installed: pyproject.toml constraints.txt hatch_build.py | $(STATIC)/widget.js
 	@echo "installing the Python packages"
 	@python=$$(scripts/find-python) && { test -x $(BIN)/python || "$$python" -m venv .venv; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 js/node_modules/.installed: js/package.json js/package-lock.json
