@@ -158,8 +158,8 @@ export function makeChart(run: RunState, theme: Theme, clock: Clock = browserClo
 
   const resized = new ResizeObserver(() => {
     const [width, height] = [stage.clientWidth, stage.clientHeight];
-    if (plot && width >= 40 && height >= 40) plot.setSize({ width, height });
-    else build();
+    if (!plot) build();
+    else if (width >= 40 && height >= 40) plot.setSize({ width, height });
   });
   resized.observe(stage);
 
@@ -172,6 +172,8 @@ export function makeChart(run: RunState, theme: Theme, clock: Clock = browserClo
       else stopClock = clock.after(wait, draw);
     },
     repaint() {
+      // Between two style sheets (a change of theme) the stage has no size: the old curve is better than none.
+      if (plot && stage.clientHeight < 40) return;
       plot?.destroy();
       plot = null;
       draw();

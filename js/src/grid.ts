@@ -66,6 +66,11 @@ export function makeGrid(run: RunState, theme: Theme): View & { repaint(): void 
     where.title = [grid.game, grid.caption].filter(Boolean).join(", ");
     action.textContent = grid.action ? `action: ${grid.action}` : "";
     const room = Math.min(stage.clientWidth / cols, stage.clientHeight / rows);
+    // Between two style sheets (a change of theme) the stage has no size: what is there stays until it has one again.
+    if (room === 0 && canvas.height > 0 && canvas.style.height) {
+      painted = "";
+      return;
+    }
     const cell = Math.max(8, Math.min(72, Math.floor(room)));
     const ratio = devicePixelRatio || 1;
     canvas.width = Math.round(cols * cell * ratio);

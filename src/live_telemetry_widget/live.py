@@ -42,10 +42,13 @@ class LiveView:
     ----------
     feed
         The run to show.
+    owner
+        Kept for as long as the view is, so that ``ltw.connect(...).run(...)`` alone in a cell goes on.
     """
 
-    def __init__(self, feed: RunFeed) -> None:
+    def __init__(self, feed: RunFeed, owner: object = None) -> None:
         self.feed = feed
+        self._owner = owner
         self.widget = LiveTelemetryWidget(self._on_page, title=f"Live telemetry of run {feed.run_id}")
         self._wake = threading.Event()
         self._closed = False
@@ -182,7 +185,8 @@ class LiveView:
             steps=frames.step_count,
             episodes=frames.episode_count,
             expected_episodes=_expected_episodes(config),
-            steps_per_s=self._rate(frames.step_count),
+            # Of a run that has ended, what arrives is read back, not made.
+            steps_per_s=0.0 if feed.state.ended else self._rate(frames.step_count),
             problems=[
                 messages.ProblemCount(kind=p.kind, count=p.count, detail=p.detail[:500]) for p in frames.problems()
             ],

@@ -42,10 +42,13 @@ class Run:
     ----------
     feed
         What the hub, or a recording, puts into it.
+    owner
+        Whose end would end the run's stream: kept for as long as the run, or its view, is.
     """
 
-    def __init__(self, feed: RunFeed) -> None:
+    def __init__(self, feed: RunFeed, owner: object = None) -> None:
         self._feed = feed
+        self._owner = owner
         self._view: LiveView | None = None
 
     @property
@@ -184,7 +187,7 @@ class Run:
         if self._view is None or self._view.closed:
             from live_telemetry_widget.live import LiveView  # noqa: PLC0415 - data alone needs no widgets
 
-            self._view = LiveView(self._feed)
+            self._view = LiveView(self._feed, self._owner)
         return self._view.widget
 
     def close(self) -> None:

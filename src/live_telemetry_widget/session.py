@@ -42,7 +42,7 @@ class Client:
     """A trainer daemon as seen from a notebook; make it with :func:`connect`.
 
     Everything it follows is followed on one background thread, which ends with :meth:`close`, when the client is
-    garbage, or with the process.
+    garbage (it, its runs and their views), or with the process.
     """
 
     def __init__(self, address: str) -> None:
@@ -74,7 +74,7 @@ class Client:
         """Return a run and begin to follow it, from its first step on; the same object for the same id."""
         held = self._runs.get(run_id)
         if held is None:
-            held = self._runs[run_id] = Run(self.hub.subscribe_run(run_id))
+            held = self._runs[run_id] = Run(self.hub.subscribe_run(run_id), owner=self)
         return held
 
     def latest(self) -> Run:

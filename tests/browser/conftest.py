@@ -155,6 +155,18 @@ class NotebookPage:
                 pytest.fail(f"not within {timeout:g} s: {what}\n" + "\n".join(self.console[-20:]))
             self.page.wait_for_timeout(20)
 
+    def settle(self) -> None:
+        """Wait until the view of a run that has ended looks the same twice, some frames apart."""
+        root = self.page.get_by_test_id("ltw-root").first
+        seen = [b""]
+
+        def same() -> bool:
+            self.page.wait_for_timeout(400)  # longer than the page takes to follow a change of theme
+            seen.append(root.screenshot())
+            return seen[-1] == seen[-2]
+
+        self.wait(same, "the view to stand still")
+
     def shot(self, name: str) -> pathlib.Path:
         """Take a screenshot of the view, or of the page when there is none."""
         SHOTS.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -170,3 +172,17 @@ def test_a_recording_can_be_read_while_the_daemon_writes_it(
 def test_what_is_no_recording_says_so(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ltw.RecordingError, match=str(tmp_path)):
         ltw.open(tmp_path)
+
+
+def test_a_run_keeps_its_client_and_both_end_when_nobody_holds_the_run(daemon: ltw.Server) -> None:
+    subprocess.run(proxy_command(daemon.address, *demo_command("--episodes", "3"), run_id="r"), check=True)
+    run = ltw.connect(daemon.address).run("r")
+    gc.collect()
+    run.wait(timeout=20)
+    assert len(run.episodes) == 3
+    feed = weakref.ref(run._feed)
+    del run
+    gc.collect()
+    wait_for(lambda: not [t for t in threading.enumerate() if t.name.startswith("live-telemetry")], "threads to end")
+    gc.collect()
+    assert feed() is None
