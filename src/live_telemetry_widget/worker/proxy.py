@@ -27,7 +27,7 @@ from live_telemetry_widget.worker.publisher import Publisher
 from live_telemetry_widget.worker.registration import Registration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from live_telemetry_widget.schema import Problem
     from live_telemetry_widget.worker.lines import Line
@@ -153,7 +153,6 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
     worker_id: str = "",
     name: str = "",
     stdout: BinaryIO | None = None,
-    environment: Mapping[str, str] | None = None,
     drain_timeout: float = 30.0,
 ) -> int:
     """Run a worker command, publish its events, and return its exit code.
@@ -175,8 +174,6 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
         The run's name for people.
     stdout
         Where lines go that are no events; our own standard output by default.
-    environment
-        The worker's, to which the run's id is added; our own by default.
     drain_timeout
         Seconds in which the daemon may confirm what is left when the worker has ended.
 
@@ -214,24 +211,18 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
         _LOG.info("run %s at %s: %s", registration.run_id, daemon, " ".join(command))
         outlet = _Outlet(registration, agent_id, worker_id, stdout or sys.stdout.buffer)
         try:
-            environment = {**(os.environ if environment is None else environment), RUN_ID_VARIABLE: registration.run_id}
-            return await _run(command, environment, registration, outlet, drain_timeout)
+            return await _run(command, registration, outlet, drain_timeout)
         finally:
             outlet.abandon()
     finally:
         await registration.close()
 
 
-async def _run(
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    registration: Registration,
-    outlet: _Outlet,
-    drain_timeout: float,
-) -> int:
+async def _run(command: Sequence[str], registration: Registration, outlet: _Outlet, drain_timeout: float) -> int:
     loop = asyncio.get_running_loop()
     with Signals() as signals:
         try:
+            environment = {**os.environ, RUN_ID_VARIABLE: registration.run_id}
             worker = await WorkerProcess.start(command, environment)
         except WorkerError as error:
             await _finish(registration, telemetry_pb2.OUTCOME_FAILED, str(error), _LEAST_WAIT)
@@ -354,11 +345,8 @@ def run(command: Sequence[str], **options: Any) -> int:  # noqa: ANN401 - those 
     int
         As :func:`run_worker`; 127 when the command cannot be started, 69 when there is no daemon or it refuses the run.
     """
-    environment = dict(os.environ)
-    # gRPC's core writes to standard error when a daemon goes away, which is no news to the publishers. Not the worker's affair.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
-        return asyncio.run(run_worker(command, environment=environment, **options))
+        return asyncio.run(run_worker(command, **options))
     except WorkerError as error:
         _say(str(error))
         return _EX_NOT_FOUND
