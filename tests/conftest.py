@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -11,12 +12,18 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 import live_telemetry_widget as ltw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# A build must not depend on the luck of its draw; a developer's runs go on searching.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 DATA = pathlib.Path(__file__).parent / "data"
 SAMPLE = DATA / "worker-frozenlake-4x4.jsonl.gz"

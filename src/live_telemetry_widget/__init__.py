@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from typing import TYPE_CHECKING, Final
 
 from live_telemetry_widget._version import __version__
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 # Silent unless the user asks: a notebook's cells are no place for log lines.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+# gRPC writes of its own to standard error, into whatever cell is there; what goes wrong reaches us as status codes.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 _HOME: Final = {
     "Client": "session",

@@ -216,7 +216,7 @@ def steps_from_events(
                 _text(event.get("backend")) or None,
                 _json_or_none(event.get("render_hint")),
                 _text(event.get("frame_ref")) or None,
-                _bounded(event.get("payload_version"), _UINT32_MAX, "payload_version", event, problems),
+                _bounded(event.get("payload_version"), _UINT32_MAX, "payload_version", event, problems) or None,
                 _json_or_none(event.get("render_payload")),
                 _bounded(event.get("seq_id"), _UINT64_MAX, "seq_id", event, problems) or 0,
             )

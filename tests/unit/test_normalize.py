@@ -215,3 +215,8 @@ def test_no_rows_make_an_empty_batch_of_the_core_columns() -> None:
     assert normalize.steps_from_messages([]).batch.schema.equals(STEPS)
     assert normalize.episodes_from_events([]).batch.schema.equals(EPISODES)
     assert normalize.step_messages(normalize.steps_from_messages([]).batch) == []
+
+
+def test_a_payload_version_of_zero_is_none_as_on_the_wire() -> None:
+    batch, _ = normalize.steps_from_events([step(payload_version=0)])
+    assert batch.column("payload_version").to_pylist() == [None]
