@@ -151,6 +151,13 @@ class TrainerClient:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._trainer = trainer_pb2_grpc.TrainerServiceStub(self._channel)
         self._telemetry = telemetry_pb2_grpc.TelemetryServiceStub(self._channel)
+        service = "/gymgui.trainer.TrainerService"
+        self._steps = self._channel.unary_stream(
+            f"{service}/StreamRunSteps", request_serializer=trainer_pb2.StreamStepsRequest.SerializeToString
+        )
+        self._episodes = self._channel.unary_stream(
+            f"{service}/StreamRunEpisodes", request_serializer=trainer_pb2.StreamEpisodesRequest.SerializeToString
+        )
         self._generation: Generation | None = None
         self._ours: bool | None = None
 
@@ -195,21 +202,22 @@ class TrainerClient:
             async for record in self._trainer.WatchRuns(trainer_pb2.WatchRunsRequest()):
                 yield _info(record, generation)
 
-    async def stream_steps(self, run_id: str, since_seq: int) -> AsyncIterator[trainer_pb2.RunStep]:
-        """Yield a run's steps after `since_seq` as far as the daemon honours it, then live ones."""
-        with self._translated():
-            async for step in self._trainer.StreamRunSteps(
-                trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq)
-            ):
-                yield step
+    async def stream_steps(self, run_id: str, since_seq: int) -> AsyncIterator[bytes]:
+        """Yield a run's steps after `since_seq` as far as the daemon honours it, then live ones: RunStep messages, unparsed.
 
-    async def stream_episodes(self, run_id: str, since_seq: int) -> AsyncIterator[trainer_pb2.RunEpisode]:
-        """Yield a run's episodes likewise."""
+        Parsing is the reader's, because gRPC would end the stream over one message that cannot be parsed.
+        """
+        request = trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq)
         with self._translated():
-            async for episode in self._trainer.StreamRunEpisodes(
-                trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq)
-            ):
-                yield episode
+            async for raw in self._steps(request):
+                yield raw
+
+    async def stream_episodes(self, run_id: str, since_seq: int) -> AsyncIterator[bytes]:
+        """Yield a run's episodes likewise: RunEpisode messages, unparsed."""
+        request = trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq)
+        with self._translated():
+            async for raw in self._episodes(request):
+                yield raw
 
     async def is_ours(self) -> bool:
         """Whether the daemon is one of this package, which keeps its sequence numbers for good; asked once."""

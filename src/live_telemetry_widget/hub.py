@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import collections.abc
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -142,6 +143,10 @@ class TelemetryAsyncHub:
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         self._loop = loop
+        # Ours is the logger that is silent in a notebook; asyncio's own writes to standard error.
+        loop.set_exception_handler(
+            lambda _, context: _LOG.error("in the hub: %s", context.get("message"), exc_info=context.get("exception"))
+        )
         main = loop.create_task(self._supervise(), name="supervise") if self.address else None
         loop.call_soon(started.set)
         try:
@@ -279,6 +284,10 @@ class TelemetryAsyncHub:
                 watching.cancel()
             except (ConnectError, DaemonError) as reason:
                 error = reason
+            except Exception as reason:  # noqa: BLE001 - logged, shown, tried again
+                # A fault of our own must not end the following of runs: it is shown as the reason, and tried again.
+                _LOG.exception("following the runs of %s failed", self.address)
+                error = ConnectError(f"an internal error, {type(reason).__name__}: {reason}")
             self._lost = None
             for following in list(self._following.values()):
                 self._unfollow(following)
@@ -314,6 +323,10 @@ class TelemetryAsyncHub:
                 return
             except DaemonError as error:
                 _LOG.warning("watching the runs of %s: %s", self.address, error)
+            except Exception as error:  # noqa: BLE001 - logged, shown, tried again
+                _LOG.exception("watching the runs of %s failed", self.address)
+                self._lose(ConnectError(f"an internal error, {type(error).__name__}: {error}"))
+                return
             await asyncio.sleep(backoff.next())
 
     def _take_info(self, info: RunInfo) -> None:
@@ -375,6 +388,10 @@ class TelemetryAsyncHub:
                 return
             except DaemonError as error:
                 feed.frames.count([Problem("stream_error", f"{inbox.kind}: {error}")])
+            except Exception as error:  # noqa: BLE001 - logged, counted, tried again
+                # A fault of our own must not end the stream for good.
+                _LOG.exception("the stream of %s of run %s failed", inbox.kind, feed.run_id)
+                feed.frames.count([Problem("stream_error", f"{inbox.kind}: {type(error).__name__}: {error}")])
             await asyncio.sleep(backoff.next())
 
     async def _open(self, client: TrainerClient, inbox: _Inbox) -> AsyncIterator[Any]:
@@ -414,31 +431,39 @@ class TelemetryAsyncHub:
         if not messages:
             return
         feed, frames = inbox.feed, inbox.feed.frames
-        for batch, problems in _batches(inbox.kind, messages):
-            frames.count(problems)
-            if inbox.kind == "steps":
-                frames.append_steps(batch)
-            else:
-                frames.append_episodes(batch)
-            if batch.num_rows:
-                self.bus.publish(Arrival(feed.run_id, inbox.kind, batch))
-        last = messages[-1]
-        if isinstance(last, trainer_pb2.RunStep):
-            feed.step_seq = last.seq_id
-        elif isinstance(last, trainer_pb2.RunEpisode):
-            feed.episode_seq = last.seq_id
+        try:
+            batches, last = _batches(inbox.kind, messages)
+            for batch, problems in batches:
+                frames.count(problems)
+                if inbox.kind == "steps":
+                    frames.append_steps(batch)
+                else:
+                    frames.append_episodes(batch)
+                if batch.num_rows:
+                    self.bus.publish(Arrival(feed.run_id, inbox.kind, batch))
+            if last and inbox.kind == "steps":
+                feed.step_seq = last
+            elif last:
+                feed.episode_seq = last
+        except Exception as error:  # noqa: BLE001 - logged and counted
+            _LOG.exception("%d %s of run %s could not be taken in", len(messages), inbox.kind, feed.run_id)
+            detail = f"{inbox.kind} could not be taken in, {type(error).__name__}: {error}"
+            frames.count([Problem("internal_error", detail, repr(messages[0]), len(messages))])
         feed.touch()
 
 
-def _batches(kind: Kind, messages: list[Any]) -> list[normalize.Batch]:
-    """Return the batches of some messages, or of dicts fed by hand, in order."""
-    wire = [m for m in messages if not isinstance(m, dict | collections.abc.Mapping)]
-    fed = [m for m in messages if isinstance(m, dict | collections.abc.Mapping)]
+def _batches(kind: Kind, items: list[Any]) -> tuple[list[normalize.Batch], int]:
+    """Return the batches of some messages (raw, or parsed and fed by hand) and dicts, and the last sequence number; 0: none."""
+    steps = kind == "steps"
+    wire: list[Any] = [item for item in items if not isinstance(item, bytes | collections.abc.Mapping)]
+    fed = [item for item in items if isinstance(item, collections.abc.Mapping)]
+    raws = [item for item in items if isinstance(item, bytes)]
+    parsed = normalize.parse_messages(trainer_pb2.RunStep if steps else trainer_pb2.RunEpisode, raws)
+    wire += parsed.messages
     batches = []
-    if wire:
-        from_messages = normalize.steps_from_messages if kind == "steps" else normalize.episodes_from_messages
-        batches.append(from_messages(wire))
+    if wire or parsed.problems:
+        batch, problems = (normalize.steps_from_messages if steps else normalize.episodes_from_messages)(wire)
+        batches.append(normalize.Batch(batch, parsed.problems + problems))
     if fed:
-        from_events = normalize.steps_from_events if kind == "steps" else normalize.episodes_from_events
-        batches.append(from_events(fed))
-    return batches
+        batches.append((normalize.steps_from_events if steps else normalize.episodes_from_events)(fed))
+    return batches, parsed.messages[-1].seq_id if parsed.messages else 0

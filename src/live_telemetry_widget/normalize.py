@@ -20,6 +20,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
+from google.protobuf.message import DecodeError
 
 from live_telemetry_widget import _further
 from live_telemetry_widget._further import cut, to_json
@@ -64,6 +65,13 @@ class Batch(NamedTuple):
     problems: list[Problem]
 
 
+class Parsed(NamedTuple):
+    """Messages that came of some bytes, and what was wrong with the others."""
+
+    messages: list[Any]
+    problems: list[Problem]
+
+
 def parse_line(line: bytes | str) -> dict[str, Any] | None:
     """Return the event that a line of a worker's output is, or None when it is not one.
 
@@ -83,6 +91,23 @@ def parse_line(line: bytes | str) -> dict[str, Any] | None:
         return None
     kind = event.get("type")
     return event if isinstance(kind, str) and kind in EVENT_TYPES else None
+
+
+# -- bytes to messages -------------------------------------------------------------------------------------------------
+
+
+def parse_messages(kind: type[trainer_pb2.RunStep | trainer_pb2.RunEpisode], raws: Iterable[bytes]) -> Parsed:
+    """Return the messages that can be parsed; what cannot (text that is not UTF-8, cut bytes) is counted and kept raw."""
+    messages: list[Any] = []
+    problems: list[Problem] = []
+    for raw in raws:
+        try:
+            messages.append(kind.FromString(raw))
+        except DecodeError as error:
+            problems.append(
+                Problem("bad_message", f"a {kind.DESCRIPTOR.name} that cannot be parsed: {error}", cut(raw))
+            )
+    return Parsed(messages, problems)
 
 
 # -- messages to batches -----------------------------------------------------------------------------------------------

@@ -56,7 +56,9 @@ def view(page: Page, sample_events: list[dict[str, Any]]) -> Iterator[LiveView]:
     assert page.messages == []
     feed = RunFeed("golden", Link("reconnecting", 3, 1_800_000_000.0, "no trainer daemon answers"))
     feed.frames.append_steps(normalize.steps_from_events([e for e in sample_events if e["type"] == "step"]).batch)
-    feed.frames.append_episodes(normalize.episodes_from_events([e for e in sample_events if e["type"] == "episode"]).batch)
+    feed.frames.append_episodes(
+        normalize.episodes_from_events([e for e in sample_events if e["type"] == "episode"]).batch
+    )
     feed.frames.count([Problem("bad_json", "extras_json is not JSON <script>alert(1)</script>", "{oops", 2)])
     feed.info = RunInfo("golden", RunState.FAILED, "the worker exited with code 1")
     config = {"run_name": "Golden run", "metadata": {"worker": {"config": {"max_episodes": 150}}}}
