@@ -123,8 +123,12 @@ class RunFeed:
         if not self.state.ended:
             return False
         details = self.details
-        if details is not None and details.ended:
-            return self.step_seq >= details.last_step_seq and self.episode_seq >= details.last_episode_seq
+        if details is not None:  # our own daemon: what it said before the end is asked again at the end
+            return (
+                details.ended
+                and self.step_seq >= details.last_step_seq
+                and self.episode_seq >= details.last_episode_seq
+            )
         return self.quiet_for() >= self.grace
 
     def quiet_for(self) -> float:

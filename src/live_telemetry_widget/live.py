@@ -57,6 +57,7 @@ class LiveView:
         self._asks: collections.deque[dict[str, Any]] = collections.deque(maxlen=64)
         self._cursor = Cursor()
         self._rates: collections.deque[tuple[float, int]] = collections.deque()
+        self._told: messages.State | None = None
         self._grid: tuple[int, grids.Grid | None] = (-1, None)
         self._stop_listening = feed.listen(self._wake.set)
         self._thread = threading.Thread(target=self._main, name=f"live-telemetry-view {feed.run_id}", daemon=True)
@@ -166,6 +167,9 @@ class LiveView:
             spans.append(messages.Span(table="episodes", first=first, count=rows.num_rows, total=frames.episode_count))
             buffers.append(encode.to_page(rows))
         state = self._state(delta.steps, delta.first + delta.steps.num_rows)
+        if not spans and state == self._told:
+            return
+        self._told = state
         push = messages.Push(kind="push", version=messages.VERSION, keyframe=keyframe, state=state, spans=spans)
         self.widget.push(push, buffers)
         self._cursor = delta.cursor

@@ -132,6 +132,17 @@ def test_rows_beyond_the_ends_are_answered_with_what_there_is(view: LiveView, pa
         assert message["spans"][0]["count"] == rows == read(buffers[0]).num_rows
 
 
+def test_a_page_that_has_not_answered_gets_keyframes_and_nothing_without_news(view: LiveView, page: Page) -> None:
+    def keyframes() -> list[int]:
+        return [i for i, (message, _) in enumerate(page.messages) if message["keyframe"]]
+
+    wait_for(lambda: len(keyframes()) >= 3, "three keyframes")
+    last: object = None
+    for message, _ in page.messages:
+        assert message["keyframe"] or message["spans"] or message["state"] != last
+        last = message["state"]
+
+
 def test_changes_are_coalesced_and_only_what_is_new_is_sent(view: LiveView, page: Page) -> None:
     view._on_page({"kind": "ready", "version": 1})
     wait_for(lambda: page.last("push", keyframe=True), "a keyframe")
