@@ -132,7 +132,8 @@ def test_rows_beyond_the_ends_are_answered_with_what_there_is(view: LiveView, pa
         assert message["spans"][0]["count"] == rows == read(buffers[0]).num_rows
 
 
-def test_a_page_that_has_not_answered_gets_keyframes_and_nothing_without_news(view: LiveView, page: Page) -> None:
+@pytest.mark.usefixtures("view")
+def test_a_page_that_has_not_answered_gets_keyframes_and_nothing_without_news(page: Page) -> None:
     def keyframes() -> list[int]:
         return [i for i, (message, _) in enumerate(page.messages) if message["keyframe"]]
 
