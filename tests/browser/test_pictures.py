@@ -48,3 +48,23 @@ def test_a_finished_run_that_is_opened_later_is_shown_whole_in_both_themes(
     notebook.wait(lambda: "Outcome" in notebook.table("ltw-episodes-table")[-1], "the outcome's column")
     assert {row["Outcome"] for row in notebook.table("ltw-episodes-table")} <= {"Success", "Completed", "Timeout"}
     assert not [line for line in notebook.console if "error" in line.lower()], notebook.console
+
+
+def test_a_view_is_whole_again_after_the_page_was_reloaded(
+    daemon: ltw.Server, open_notebook: Callable[..., NotebookPage]
+) -> None:
+    subprocess.run(proxy_command(daemon.address, *demo_command("--episodes", "30"), run_id="lake"), check=True)
+    notebook = open_notebook(SHOW.format(address=daemon.address))
+    notebook.run_all()
+    page = notebook.page
+    notebook.wait(lambda: page.get_by_test_id("ltw-root").count(), "the view")
+    notebook.wait(lambda: notebook.number("ltw-episodes-count") == 30, "all episodes to be counted")
+    steps = notebook.number("ltw-steps-count")
+    notebook.command("docmanager:save")
+    notebook.wait(
+        lambda: page.evaluate("() => !jupyterapp.shell.currentWidget.context.model.dirty"), "the notebook to be saved"
+    )
+    page.reload()
+    notebook.wait(lambda: page.get_by_test_id("ltw-root").count(), "the view after the reload", 60)
+    notebook.wait(lambda: notebook.number("ltw-steps-count") == steps, "the same steps")
+    notebook.wait(lambda: [row["Episode"] for row in notebook.table("ltw-steps-table")[-1:]] == ["29"], "the last step")
