@@ -45,6 +45,8 @@ _LOG: Final = logging.getLogger(__name__)
 #: Messages are turned into batches this often (seconds), or when so many wait.
 _FLUSH_EVERY: Final = 0.02
 _FLUSH_AT: Final = 1_024
+#: Seconds that the loop goes on when everything was cancelled.
+_SETTLE: Final = 0.05
 
 Kind = Literal["steps", "episodes"]
 
@@ -159,6 +161,9 @@ class TelemetryAsyncHub:
             loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             if self._client is not None:
                 loop.run_until_complete(self._client.close())
+                self._client = None
+            # gRPC hands the end of each cancelled call to this loop a moment later, and trips over a loop that is closed.
+            loop.run_until_complete(asyncio.sleep(_SETTLE))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
             self._set_link(Link("closed"))
