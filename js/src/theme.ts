@@ -44,8 +44,10 @@ export function watchTheme(root: HTMLElement, changed: () => void): Theme {
       if (value === undefined) {
         // A computed custom property still says light-dark(...); a computed colour does not.
         probe.style.color = `var(${name})`;
-        value = getComputedStyle(probe).color || "gray";
-        known.set(name, value);
+        const computed = getComputedStyle(probe);
+        value = computed.color || "gray";
+        // Before the view is in the page, or its style sheet is, there is no colour yet: ask again at the next painting.
+        if (computed.color && computed.getPropertyValue(name)) known.set(name, value);
       }
       return value;
     },

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.conftest import demo_command, proxy_command
 
 if TYPE_CHECKING:
@@ -48,6 +50,32 @@ def test_a_finished_run_that_is_opened_later_is_shown_whole_in_both_themes(
     notebook.wait(lambda: "Outcome" in notebook.table("ltw-episodes-table")[-1], "the outcome's column")
     assert {row["Outcome"] for row in notebook.table("ltw-episodes-table")} <= {"Success", "Completed", "Timeout"}
     assert not [line for line in notebook.console if "error" in line.lower()], notebook.console
+
+
+COLOURS = """(canvas) => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const seen = new Map();
+    for (let i = 0; i < data.length; i += 4) {
+        const colour = `${data[i] >> 5},${data[i + 1] >> 5},${data[i + 2] >> 5},${data[i + 3] >> 7}`;
+        seen.set(colour, (seen.get(colour) ?? 0) + 4 / data.length);
+    }
+    return [...seen.values()].filter((share) => share > 0.004).length;
+}"""
+
+
+@pytest.mark.parametrize("game", ["Taxi", "CliffWalking"])
+def test_a_view_that_is_shown_when_its_run_has_ended_is_painted_in_its_colours(
+    daemon: ltw.Server, open_notebook: Callable[..., NotebookPage], game: str
+) -> None:
+    worker = demo_command("--episodes", "2", "--env", game, "--max-steps", "40")
+    subprocess.run(proxy_command(daemon.address, *worker, run_id="lake", name=game), check=True)
+    notebook = open_notebook(SHOW.format(address=daemon.address), "run")
+    notebook.run_all()
+    canvas = notebook.page.get_by_test_id("ltw-grid").first
+    notebook.wait(lambda: game in ((canvas.count() and canvas.get_attribute("aria-label")) or ""), "the grid")
+    notebook.settle()
+    notebook.shot(game.lower())
+    assert canvas.evaluate(COLOURS) >= 4, "a board of one colour: the style sheet was not asked again"
 
 
 def test_a_view_is_whole_again_after_the_page_was_reloaded(
