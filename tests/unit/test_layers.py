@@ -20,7 +20,7 @@ DECISION = ROOT / "docs" / "decisions" / "0001-shape.md"
 #: all its modules) imports from its own level only itself and what NEIGHBOURS allows.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "schema", "_version"),
-    ("proto", "bus", "grids", "_further", "_arrow", "_columns", "_chunks", "_database", "_episode"),
+    ("proto", "bus", "grids", "_further", "_arrow", "_columns", "_chunks", "_database", "_episode", "_rows"),
     ("normalize", "store", "client"),
     ("frames", "worker", "daemon"),
     ("feed", "hub", "bridge"),
@@ -30,6 +30,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 )
 #: (importer, imported) on one level.
 NEIGHBOURS = {
+    ("_rows", "_arrow"),
     ("hub", "feed"),
     ("run", "live"),
     ("cli", "embedded"),
