@@ -8,7 +8,7 @@ Examples
 >>> from live_telemetry_widget import frames, normalize
 >>> run = frames.RunFrames("r")
 >>> event = {"type": "step", "episode": 0, "step_index": 0, "action": 1, "reward": 1.0, "terminated": True}
->>> run.append_steps(normalize.steps_from_events([event, event]).batch)
+>>> run.append_steps(normalize.steps_from_events([event, event]).batch).num_rows
 1
 >>> run.steps()[["episode", "step_index", "action", "reward"]].to_dict("records")
 [{'episode': 0, 'step_index': 0, 'action': 1, 'reward': 1.0}]
@@ -159,27 +159,30 @@ class RunFrames:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def append_steps(self, batch: pa.RecordBatch) -> int:
-        """Take steps in; return how many were new. Copies of held steps fill what those lack and are counted."""
+    def append_steps(self, batch: pa.RecordBatch) -> pa.Table:
+        """Take steps in; return those that were new. Copies of held steps fill what those lack and are counted."""
         if not batch.num_rows:
-            return 0
-        with self._lock:
+            return self._steps.slice(0, 0)
+        with self._lock, np.errstate(invalid="ignore", over="ignore"):  # infinities are data
             self.revision += 1
-            kept = sum(self._take_in(part) for part in _by_naming(batch))
+            before = self._steps.total
+            for part in _by_naming(batch):
+                self._take_in(part)
+            new = self._steps.slice(before, self._steps.total - before)
         self._notify()
-        return kept
+        return new
 
-    def append_episodes(self, batch: pa.RecordBatch) -> int:
-        """Take episode records in; return how many episodes had none before. A later record of an episode replaces its first."""
+    def append_episodes(self, batch: pa.RecordBatch) -> pa.Table:
+        """Take episode records in; return those of episodes that had none before. A later record of an episode replaces its first."""
         if not batch.num_rows:
-            return 0
+            return self._records.slice(0, 0)
         aligned, problems = normalize.align_episodes(batch)
         with self._lock:
             self.revision += 1
             self._count(problems)
-            fresh = self._take_records(aligned)
+            new = self._take_records(aligned)
         self._notify()
-        return fresh
+        return new
 
     def count(self, problems: Iterable[Problem]) -> None:
         """Add to the counts of :meth:`problems`."""
@@ -205,7 +208,7 @@ class RunFrames:
             total = problem.count + (held.count if held else 0)
             self._problems[problem.kind] = dataclasses.replace(problem, count=total, raw=problem.raw[:RAW_LIMIT])
 
-    def _take_in(self, batch: pa.RecordBatch) -> int:
+    def _take_in(self, batch: pa.RecordBatch) -> None:
         batch, cuts, keys = _segments(batch)
         columns = _StepColumns.of(batch)
         sums = np.add.reduceat(columns.rewards, cuts[:-1])
@@ -246,7 +249,6 @@ class RunFrames:
             self._steps.append(picked)
         if copies:
             self._merge(np.concatenate(copied), batch.take(pa.array(np.concatenate(copies))))
-        return fresh
 
     def _merge(self, rows: Numbers, given: pa.RecordBatch) -> None:
         """Merge copies (a row of `given` for each of `rows`) into the rows that are held."""
@@ -337,8 +339,8 @@ class RunFrames:
             self._steps.fill(np.sort(rows), pa.RecordBatch.from_arrays([name], ["worker_id"]))
         self._touch(episode)
 
-    def _take_records(self, batch: pa.RecordBatch) -> int:
-        fresh = 0
+    def _take_records(self, batch: pa.RecordBatch) -> pa.Table:
+        new: list[int] = []
         keep: list[int] = []
         copies: list[int] = []
         copied: list[int] = []
@@ -353,7 +355,8 @@ class RunFrames:
                 copies.append(i)
                 copied.append(held.row)
                 continue
-            fresh += held is None
+            if held is None:
+                new.append(record.row)
             episode.record = record
             keep.append(i)
             self._touch(episode)
@@ -361,7 +364,7 @@ class RunFrames:
             self._records.append(batch if len(keep) == batch.num_rows else batch.take(pa.array(keep)))
         for i, row in zip(copies, copied, strict=True):
             self._records.fill(np.array([row]), batch.slice(i, 1))
-        return fresh
+        return self._records.take(np.array(new, np.int64))
 
     def _touch(self, episode: Episode) -> None:
         episode.revision = self.revision

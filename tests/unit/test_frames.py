@@ -29,16 +29,16 @@ def held(frames: RunFrames) -> list[tuple[int, int]]:
 
 def test_overlapping_batches_leave_each_step_once_in_order() -> None:
     frames = RunFrames("r")
-    assert frames.append_steps(steps(range(5))) == 5
-    assert frames.append_steps(steps(range(3, 8))) == 3
-    assert frames.append_steps(steps([7, 7, 2])) == 0
+    assert frames.append_steps(steps(range(5))).num_rows == 5
+    assert frames.append_steps(steps(range(3, 8))).num_rows == 3
+    assert frames.append_steps(steps([7, 7, 2])).num_rows == 0
     assert held(frames) == [(0, n) for n in range(8)]
     assert frames.duplicates == 5
 
 
 def test_a_copy_within_one_batch_is_merged_too() -> None:
     frames = RunFrames("r")
-    assert frames.append_steps(steps([0, 1, 1, 0, 2])) == 3
+    assert frames.append_steps(steps([0, 1, 1, 0, 2])).num_rows == 3
     assert held(frames) == [(0, 0), (0, 1), (0, 2)]
     assert frames.episodes()["total_reward"].tolist() == [3.0]
 

@@ -23,7 +23,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("proto", "bus", "grids", "_further", "_arrow", "_columns", "_chunks", "_database", "_episode", "_rows"),
     ("normalize", "store", "client"),
     ("frames", "worker", "daemon"),
-    ("feed", "hub", "bridge"),
+    ("feed", "lens", "_follow", "hub", "bridge"),
     ("view",),
     ("live", "run"),
     ("session", "embedded", "listing", "cli", "__main__", "__init__"),
@@ -32,6 +32,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 NEIGHBOURS = {
     ("_rows", "_arrow"),
     ("hub", "feed"),
+    ("hub", "_follow"),
+    ("_follow", "feed"),
     ("run", "live"),
     ("cli", "embedded"),
     ("cli", "listing"),
