@@ -23,6 +23,7 @@ import asyncio
 import collections
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import os
@@ -45,8 +46,12 @@ if TYPE_CHECKING:
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.hub import Arrival
 
-#: Traits that the package does not stand yet. Each has a test of its own below, which says so when that has changed.
-NOT_YET: Final[tuple[str, ...]] = ()
+#: Promises that are not of a trait, and are checked unless they are switched off like one: a gap that the daemon can still fill is
+#: filled; steps whose worker's name the daemon forgot are not an episode beside that of the only worker that the agent has.
+PROMISES: Final = ("repair", "split")
+#: Traits that the package does not stand yet, and promises that it does not keep yet. Each has a test of its own below, which
+#: fails when that has changed.
+NOT_YET: Final[tuple[str, ...]] = ("anonymous", "strangers", "not_finite", "recreated", "repair", "split")
 
 HISTORIES: Final = int(os.environ.get("LTW_HISTORIES", "1000"))
 #: So many share a daemon and a hub, and so many daemons run at a time.
@@ -57,7 +62,8 @@ PATIENCE: Final = float(os.environ.get("LTW_PATIENCE", "10"))
 
 Place = tuple[str, str, int, int]
 _BASE_TIME: Final = 1_700_000_000_000_000_000
-_NOT_TEXT: Final = b"\x22\x02\xff\xfe"  # field 4, which both messages have as a text or not at all, is not UTF-8
+#: Fields 4 of a step and 7 of an episode, which are texts, with bytes that are not UTF-8.
+_NOT_TEXT: Final = {False: b"\x22\x02\xff\xfe", True: b"\x3a\x02\xff\xfe"}
 _NO_FIELD: Final = b"\x0f\x07"  # wire type 7 does not exist
 
 
@@ -205,6 +211,7 @@ class History:
     #: When in its life it is first followed: 0 before the first step, 1 after the last.
     followed_at: float
     events: list[wire.RunStep | wire.RunEpisode]
+    without: Sequence[str] = ()
     feed: RunFeed | None = None
     #: What must be in the frames: steps by place in `run.steps` (True: with all fields), and records.
     owed: dict[int, bool] = dataclasses.field(default_factory=dict)
@@ -212,7 +219,8 @@ class History:
     owed_odd: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     #: What came out of the bus: by identity; True: with all fields.
     arrived: dict[Place, bool] = dataclasses.field(default_factory=dict)
-    told: str = ""
+    rewards: dict[Place, set[str]] = dataclasses.field(default_factory=dict)
+    told: tuple[str, str] | None = None
     failure: str = ""
 
     def play(self) -> random.Random:
@@ -274,7 +282,8 @@ class Judge:
     def judge(self) -> str:
         """Return what is wrong; empty when nothing is."""
         frames = self.feed.frames
-        least = len(self.owed) if not self.ambiguous else 0
+        steps = self.history.run.steps
+        least = len({place_in_run(steps[i]) for i in self.owed}) if not self.ambiguous else 0
         if frames.step_count < least:  # quick, because this is asked often
             return f"{frames.step_count} steps are there, {least} are owed" + self._missing()
         rows = rows_of(self.feed)
@@ -299,7 +308,7 @@ class Judge:
         """Each row is a step that was published, has its values, and is the only one of it."""
         index = self.history.index()
         steps = self.history.run.steps
-        taken: dict[int, Place] = {}
+        taken: dict[Place, Place] = {}
         self.rows: dict[int, dict[str, Any]] = {}
         for row in rows:
             place = place_of(row)
@@ -311,11 +320,13 @@ class Judge:
                 return f"row {place} has other values than were published: {fits[0]}"
             if not place[0] and self.ambiguous and self.generation == 2:
                 continue  # whose it is nobody can know
-            i = index[place][fits.index("")]
-            if i in taken:
-                return f"step {_named(steps[i])} is there twice, as {taken[i]} and as {place}"
-            taken[i] = place
-            self.rows[i] = row
+            for i in index[place]:  # several when the run began anew: one row stands for all of them
+                self.rows[i] = row
+            step = steps[index[place][0]]
+            name = (step.worker_id, *place[1:])
+            if name in taken:
+                return f"step {_named(step)} is there twice, as {taken[name]} and as {place}"
+            taken[name] = place
         return ""
 
     @staticmethod
@@ -345,7 +356,7 @@ class Judge:
         return ""
 
     def _all_there(self, rows: list[dict[str, Any]]) -> str:
-        """What is owed, and what has arrived, is there; with all fields when such a copy came."""
+        """See that what is owed, and what has arrived, is there; with all fields when such a copy came."""
         steps = self.history.run.steps
         if self.ambiguous:
             held = {place_of(row) for row in rows}
@@ -369,18 +380,22 @@ class Judge:
         return ""
 
     def _episodes(self, rows: list[dict[str, Any]]) -> str:
-        """Records are taken over, each episode has one row, and what is missing of it is known."""
+        """See that records are taken over, that each episode has one row, and that what is missing of it is known."""
         if self.ambiguous:
             return ""
         run = self.history.run
         table = self.feed.frames.episodes_table()
         names = ("worker_id", "agent_id", "episode", "steps", "total_reward", "source", "complete")
         episodes = table.select(names).to_pylist()
-        count = collections.Counter((e["agent_id"], e["episode"]) for e in episodes if not self._shared())
+        count = collections.Counter((e["agent_id"], e["episode"]) for e in episodes)
         twice = [key for key, number in count.items() if number > 1]
-        if twice:
+        if twice and not self.history.traits.shared_agents and "split" not in self.history.without:
             return f"episode {twice[0]} has several rows"
         by_key = {(e["worker_id"], e["agent_id"], e["episode"]): e for e in episodes}
+        published = {place_in_run(step)[:3] for step in run.steps}
+        for worker, *rest in by_key:
+            if not any((name, *rest) in published for name in ([worker] if worker else ["w0", "w1", "w2", "w3"])):
+                return f"an episode that was never published in this run: {(worker, *rest)}"
         for i in self.owed_records:
             record = run.records[i]
             number = json.loads(record.metadata_json)["episode"]
@@ -388,13 +403,10 @@ class Judge:
             held = by_key.get((worker, record.agent_id, number))
             if held is None or held["source"] != "record":
                 return f"the record of episode {(worker, record.agent_id, number)} is owed and is not there"
-            total, want = held["total_reward"], record.total_reward
-            if held["steps"] != record.steps or not (total == want or (math.isnan(total) and math.isnan(want))):
+            # Several when the run began anew; any of them will do.
+            if not any(_is_as(held, other) for other in run.records if _same_episode(other, record)):
                 return f"episode {(worker, record.agent_id, number)} is not as its record says: {held}"
         return self._gaps(rows, by_key)
-
-    def _shared(self) -> bool:
-        return self.history.traits.shared_agents
 
     def _gaps(self, rows: list[dict[str, Any]], episodes: dict[tuple[str, str, int], dict[str, Any]]) -> str:
         held: dict[tuple[str, str, int], set[int]] = {key: set() for key in episodes}
@@ -410,18 +422,20 @@ class Judge:
                 return f"episode {key} lacks {missing[key]}, and is marked complete={episodes[key]['complete']}"
         again = self._replayable()
         for key, indices in missing.items():
-            could = [i for i in indices if (*key, i) in again or ("", *key[1:], i) in again]
-            if could:
+            could = [i for i in indices if (*key, i) in again]
+            if could and "repair" not in self.history.without:
                 return f"steps {could} of episode {key} are missing, and the daemon could replay them"
         # What is missing at the end of a stream's newest episode may be on its way and need not be counted.
         newest = {key[:2]: key for key in episodes if held[key]}
-        least = most = 0
+        least = 0
         for key, indices in missing.items():
-            most += len(indices)
             final = [i for i in indices if i < max(held[key], default=-1)]
             least += len(final if newest.get(key[:2]) == key or not self._before(key, newest, episodes) else indices)
+        # Of what is missing elsewhere (whole episodes), the frames may know or not.
+        steps = self.history.run.steps
+        most = len({place_in_run(step) for step in steps} - {place_in_run(steps[i]) for i in self.rows})
         counted = sum(p.count for p in self.feed.frames.problems() if p.kind == "gap")
-        if not least <= counted <= most:
+        if not least <= counted <= most and "split" not in self.history.without:
             return f"{least} to {most} steps are missing, and {counted} are counted as missing"
         return ""
 
@@ -438,9 +452,8 @@ class Judge:
         steps = self.history.run.steps
         found: set[Place] = set()
         for i in self.history.run.replayable():
-            step = steps[i]
-            worker = step.worker_id if self.generation == 2 else ""
-            found.add((worker, step.agent_id, step.episode_index, step.step_index))
+            worker, *rest = place_in_run(steps[i])
+            found |= {(worker if self.generation == 2 else "", *rest), ("", *rest)}  # type: ignore[arg-type]
         return found
 
     def _problems(self, rows: list[dict[str, Any]]) -> str:
@@ -450,10 +463,45 @@ class Judge:
                 return f"{least} messages of kind {kind} were sent, {counts.get(kind, 0)} are counted"
         if any(row["reward"] == "nan" for row in rows) and not counts.get("not_finite"):
             return "a reward that is not finite is not counted"
+        if any(len(said) > 1 for said in self.history.rewards.values()) and not counts.get("conflict"):
+            return "two steps of one name came with different rewards, and no conflict is counted"
         known = {"gap", "stream_error", "bad_message", "not_finite", "wrong_run"}
+        if self.history.traits.restarts:
+            known.add("run_forgotten")
+        if self.history.traits.recreated or self.ambiguous:
+            known.add("conflict")  # between what two steps of one name say
         if not known.issuperset(counts):
             return f"problems that there are not: {sorted(set(counts) - known)}"
         return ""
+
+
+def _anew(event: wire.RunStep | wire.RunEpisode) -> wire.RunStep | wire.RunEpisode:
+    """Return what a worker says that is started again: the same, save the outcome."""
+    if isinstance(event, wire.RunStep):
+        step = wire.RunStep()
+        step.CopyFrom(event)
+        step.reward += 100
+        return step
+    record = wire.RunEpisode()
+    record.CopyFrom(event)
+    record.total_reward += 100 * record.steps
+    return record
+
+
+def _same_episode(one: wire.RunEpisode, other: wire.RunEpisode) -> bool:
+    keys = [(r.worker_id, r.agent_id, json.loads(r.metadata_json)["episode"]) for r in (one, other)]
+    return keys[0] == keys[1]
+
+
+def _is_as(episode: dict[str, Any], record: wire.RunEpisode) -> bool:
+    total, want = episode["total_reward"], record.total_reward
+    same = total == want or (math.isnan(total) and math.isnan(want))
+    return bool(same and episode["steps"] == record.steps)
+
+
+def place_in_run(step: wire.RunStep) -> Place:
+    """Return a published step's identity."""
+    return step.worker_id, step.agent_id, step.episode_index, step.step_index
 
 
 def _named(step: wire.RunStep) -> str:
@@ -479,7 +527,8 @@ class Group:
             run_id = f"run-{seed}"
             followed_at = rng.choice([0.0, 0.0, rng.random(), 1.0])
             events = make_events(rng, traits, run_id)
-            self.histories.append(History(seed, traits, daemon.add_run(run_id, traits), followed_at, events))
+            run = daemon.add_run(run_id, traits)
+            self.histories.append(History(seed, traits, run, followed_at, events, without))
         self.by_run = {history.run.run_id: history for history in self.histories}
         self.total = sum(len(history.events) for history in self.histories)
         self.done = 0
@@ -513,10 +562,10 @@ class Group:
             edges = [len(events) * i // phases for i in range(phases + 1)]
             if history.followed_at == 0:
                 self._follow(history)
-                if rng.random() < 0.5:
+                if rng.random() < 0.8:
                     await until(lambda: bool(run.subscribers), PATIENCE)
             run.set_status("running")
-            for low, high in zip(edges, edges[1:], strict=False):
+            for low, high in itertools.pairwise(edges):
                 run.breaking = rng
                 await self._publish(history, rng, low, high)
                 self._follow(history)
@@ -525,11 +574,11 @@ class Group:
                 run.calm()
                 await self._settle(history, arrivals)
             late = history.traits.late
-            history.told = rng.choice(["completed", "failed", "cancelled"])
-            run.submit()
-            run.set_status(
-                history.told, {"failed": "it broke", "cancelled": "cancelled by the user"}.get(history.told, "")
+            history.told = rng.choice(
+                [("completed", ""), ("failed", "it broke"), ("cancelled", "cancelled by the user")]
             )
+            run.submit()
+            run.set_status(*history.told)
             if late:
                 await self._publish_late(history, rng)
             await self._settle(history, arrivals)
@@ -544,6 +593,11 @@ class Group:
     async def _publish(self, history: History, rng: random.Random, low: int, high: int) -> None:
         run, traits = history.run, history.traits
         while low < high:
+            await until(lambda: self.daemon.up, PATIENCE)
+            if traits.recreated and not run.known:
+                self.total += low
+                low = 0
+                history.events = [_anew(event) for event in history.events]
             if low >= history.followed_at * len(history.events):
                 self._follow(history)
             run.submit()
@@ -558,14 +612,15 @@ class Group:
                 self._misbehave(run, rng)
             low += burst
             self.done += burst
-            await asyncio.sleep(rng.choice([0, 0, 0, 0.001, 0.005]))
+            await asyncio.sleep(rng.choice([0, 0.001, 0.005, 0.02]))
             if traits.breaks and rng.random() < 0.05:
                 run.break_streams(rng.choice(traits.breaks))
 
     def _misbehave(self, run: UnrulyRun, rng: random.Random) -> None:
         traits = run.traits
         if traits.broken and rng.random() < 0.05:
-            run.inject("bad_message", rng.choice([_NOT_TEXT, _NO_FIELD, b"\xff" * 20]), episodes=rng.random() < 0.3)
+            episodes = rng.random() < 0.3
+            run.inject("bad_message", rng.choice([_NOT_TEXT[episodes], _NO_FIELD, b"\xff" * 20]), episodes=episodes)
         if traits.strangers and rng.random() < 0.05 and run.steps:
             stranger = wire.RunStep()
             stranger.CopyFrom(run.steps[-1])
@@ -586,7 +641,7 @@ class Group:
         """Have one more episode after the end of the run."""
         last = next(step for step in reversed(history.run.steps))
         who = (last.run_id, last.worker_id, last.agent_id)
-        for step in _episode(rng, history.traits, who, last.episode_index + 100):
+        for step in _episode(rng, history.traits, who, last.episode_index + 1):
             await until(lambda: _has_room(history.run, 1), PATIENCE)
             history.run.publish(step)
             await asyncio.sleep(rng.choice([0, 0.002]))
@@ -596,6 +651,9 @@ class Group:
         end = time.monotonic() + PATIENCE
         while True:
             self._note(arrivals)
+            if history.told is not None and not history.run.known:
+                history.run.submit()  # or nobody could ever hear of its end
+                history.run.set_status(*history.told)
             wrong = history.wrong() or self._wrong_status(history)
             if not wrong:
                 return
@@ -605,8 +663,8 @@ class Group:
 
     @staticmethod
     def _wrong_status(history: History) -> str:
-        if history.told and history.feed is not None and history.feed.state != history.told:
-            return f"the run is {history.feed.state.value}, and should be {history.told}"
+        if history.told is not None and history.feed is not None and history.feed.state != history.told[0]:
+            return f"the run is {history.feed.state.value}, and should be {history.told[0]}"
         return ""
 
     def _note(self, arrivals: Subscription[Arrival]) -> None:
@@ -615,14 +673,15 @@ class Group:
             if arrival.kind != "steps":
                 continue
             history, batch = self.by_run[arrival.run_id], arrival.batch
-            names = ("run_id", "worker_id", "agent_id", "episode", "step_index")
+            names = ("run_id", "worker_id", "agent_id", "episode", "step_index", "reward")
             columns = [batch.column(name).to_pylist() for name in names]
             full = [False] * batch.num_rows
             if "epsilon" in batch.schema.names:
                 full = batch.column("epsilon").is_valid().to_pylist()
-            for run_id, worker, agent, episode, step, rich in zip(*columns, full, strict=True):
+            for run_id, worker, agent, episode, step, reward, rich in zip(*columns, full, strict=True):
                 if run_id == arrival.run_id:
                     place = (worker, agent, episode, step)
+                    history.rewards.setdefault(place, set()).add(str(reward))
                     history.arrived[place] = history.arrived.get(place, False) or rich
 
 
@@ -698,3 +757,15 @@ BLOCK: Final = 10
 async def test_the_frames_hold_what_was_published_whatever_the_daemon_does(groups: list[int]) -> None:
     failed = await failures_of(groups, NOT_YET)
     assert not failed, "\n" + "\n".join(failed)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", NOT_YET)
+async def test_what_is_not_held_yet_is_known(name: str) -> None:
+    """See that each exception is still needed; fails as soon as it is not, so that it is struck off the list."""
+    others = [held for held in NOT_YET if held != name]
+    only = {"repair": "overflows", "split": "anonymous"}.get(name, name)
+    if name == "split":
+        others.remove("anonymous")
+    failed = await failures_of(range(5), others, only)
+    assert failed, f"{name} holds: take it out of NOT_YET"

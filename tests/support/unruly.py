@@ -137,7 +137,7 @@ class Traits:
         daemon, run
             As many numbers are drawn whatever `without` is, so that a trait can be switched off and the rest stays.
         without
-            Names of traits that are not wanted.
+            Names of traits that are not wanted; others are ignored.
         """
         generation = daemon.choice([1, 2])
         drawn: dict[str, Any] = {
@@ -167,7 +167,7 @@ class Traits:
         if run.random() < 0.15:
             drawn["breaks"] += ("UNAVAILABLE",)
         plain = cls()
-        drawn |= {name: getattr(plain, name) for name in without}
+        drawn |= {name: getattr(plain, name) for name in without if name in drawn}
         return cls(**drawn)._consistent()
 
     def having(self, trait: str) -> Self:
@@ -471,6 +471,8 @@ class UnrulyDaemon:
     ----------
     runs : dict
         By id; add some with :meth:`add_run`.
+    up : bool
+        Whether it takes calls; a publisher must wait while it does not.
     restarts, subscriptions : int
         How many there were.
     """
@@ -478,6 +480,7 @@ class UnrulyDaemon:
     def __init__(self, generation: int = 2) -> None:
         self.generation = generation
         self.runs: dict[str, UnrulyRun] = {}
+        self.up = False
         self.restarts = 0
         self.subscriptions = 0
         self.address = ""
@@ -543,8 +546,10 @@ class UnrulyDaemon:
         self.address = f"127.0.0.1:{self._port}"
         await server.start()
         self._server = server
+        self.up = True
 
     async def _stop(self) -> None:
+        self.up = False
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
