@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from live_telemetry_widget import normalize
 from live_telemetry_widget._further import cut
-from live_telemetry_widget.client import Backoff
 from live_telemetry_widget.errors import ConnectError, DaemonError, RunNotFoundError
 from live_telemetry_widget.proto import trainer_pb2
 from live_telemetry_widget.schema import Problem, RunState
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from live_telemetry_widget.client import RunInfo, TrainerClient
+    from live_telemetry_widget.client import Backoff, RunInfo, TrainerClient
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.frames import Gap
 
@@ -85,6 +84,8 @@ class Following:
         Called with each message of the daemon.
     lose
         Called when a stream finds the link lost.
+    backoff
+        What a stream that broke by itself waits by; copied for each.
     """
 
     def __init__(
@@ -94,11 +95,13 @@ class Following:
         publish: Callable[[Arrival | Ended], None],
         spoke: Callable[[], None],
         lose: Callable[[ConnectError], None],
+        backoff: Backoff,
     ) -> None:
         self.feed = feed
         self._publish = publish
         self._spoke = spoke
         self._lose = lose
+        self._backoff = backoff
         self._client: TrainerClient | None = None
         self._inboxes: dict[Kind, _Inbox] = {kind: _Inbox() for kind in KINDS}
         self._streams: dict[Kind, asyncio.Task[None]] = {}
@@ -150,7 +153,8 @@ class Following:
         feed.info = info
         if info.state is RunState.UNKNOWN and info.status:
             self._count("unknown_status", f"the daemon says status {info.status}, which is none of its generation's")
-        if held is not None and held.created_at != info.created_at and None not in {held.created_at, info.created_at}:
+        # Another's daemon may make its records anew when it starts, and is never resumed by number anyway.
+        if feed.details is not None and held is not None and held.created_at != info.created_at:
             self._replaced("the daemon has made a new run of this id")
         if not info.state.ended:
             feed.finished = False
@@ -208,7 +212,7 @@ class Following:
 
     async def _stream(self, client: TrainerClient, kind: Kind, heard: asyncio.Event | None = None) -> None:
         """Read one stream, again and again; a daemon may end it, or fail on it, without the link being lost."""
-        backoff = Backoff()
+        backoff = dataclasses.replace(self._backoff, attempt=0)
         while True:
             try:
                 async for message in await self._open(client, kind):

@@ -153,6 +153,9 @@ class RunFrames:
         # Episodes by (agent, number), once there are both named and unnamed workers.
         self._namesakes: dict[tuple[str, int], list[Episode]] | None = None
         self._named: set[bool] = set()
+        # The workers' names seen with each agent, and how many unnamed steps were taken to be of the only one.
+        self._names: dict[str, set[str]] = {}
+        self._presumed: collections.Counter[str] = collections.Counter()
         self._problems: dict[str, Problem] = {}
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._cache: dict[str, tuple[int, Any]] = {}
@@ -210,6 +213,8 @@ class RunFrames:
 
     def _take_in(self, batch: pa.RecordBatch) -> None:
         batch, cuts, keys = _segments(batch)
+        for worker, agent in {(worker, agent) for worker, agent, _ in keys if worker}:
+            self._note_name(agent, worker)
         columns = _StepColumns.of(batch)
         sums = np.add.reduceat(columns.rewards, cuts[:-1])
         keep: list[np.ndarray[Any, Any]] = []
@@ -306,13 +311,28 @@ class RunFrames:
         agrees = [self._agree(e, steps) for e in others]
         if True in agrees:
             found = others[agrees.index(True)]
-        elif len(others) == 1 and agrees[0] is None:
+        elif agrees == [None] and len(self._names.get(agent, ())) == 1:
             found = others[0]
+            # An episode known by its record alone has no steps that could be another's.
+            self._presumed[agent] += found.count if worker else steps.num_rows if steps is not None else 0
         else:
             return None
         if worker:
             self._rename(found, worker)
         return found
+
+    def _note_name(self, agent: str, worker: str) -> None:
+        names = self._names.setdefault(agent, set())
+        if worker in names:
+            return
+        names.add(worker)
+        presumed = self._presumed.pop(agent, 0) if len(names) > 1 else 0
+        if presumed:
+            detail = (
+                f"{presumed} steps of agent {agent!r} came without their worker's name, when only one worker of that agent was known, "
+                f"and were taken to be its; then came worker {worker!r}, whose they may be"
+            )
+            self._count([Problem("unnamed_worker", detail, count=presumed)])
 
     def _agree(self, episode: Episode, steps: pa.RecordBatch | None) -> bool | None:
         """Return whether the steps that both have are the same; None when both have none."""
@@ -348,6 +368,8 @@ class RunFrames:
         times = batch.column("timestamp").cast(pa.int64()).to_pylist()
         columns = [batch.column(name).to_pylist() for name in ("worker_id", "agent_id", "episode", "steps")]
         columns += [batch.column(name).to_pylist() for name in ("total_reward", "terminated", "truncated")]
+        for worker, agent in {(worker, agent) for worker, agent in zip(*columns[:2], strict=True) if worker}:
+            self._note_name(agent, worker)
         for i, (worker, agent, number, steps, total, terminated, truncated) in enumerate(zip(*columns, strict=True)):
             episode = self._find_or_make(worker, agent, number)
             held, record = episode.record, Record(base + len(keep), steps, total, terminated, truncated, times[i])

@@ -20,6 +20,7 @@ import asyncio
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import logging
 import threading
 import time
@@ -101,7 +102,7 @@ class TelemetryAsyncHub:
         return self
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End the streams and the thread, and wait for that; what is in the feeds stays. May be called twice."""
+        """End the streams, the thread and the bus's subscriptions, and wait for that; what is in the feeds stays. May be called twice."""
         with self._lock:
             thread, loop = self._thread, self._loop
             self._thread = self._loop = None
@@ -111,6 +112,7 @@ class TelemetryAsyncHub:
             loop.call_soon_threadsafe(loop.stop)
         if thread is not threading.current_thread():
             thread.join(timeout)
+        self.bus.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -203,7 +205,9 @@ class TelemetryAsyncHub:
             if held is not None:
                 return held.feed
             feed = RunFeed(run_id, self._link)
-            following = Following(feed, publish=self.bus.publish, spoke=self._backoff.reset, lose=self._lose)
+            following = Following(
+                feed, publish=self.bus.publish, spoke=self._backoff.reset, lose=self._lose, backoff=self._backoff
+            )
             self._following[run_id] = following
         self._call(self._follow, following)
         return feed
@@ -357,7 +361,7 @@ class TelemetryAsyncHub:
             self._lost.set_result(error)
 
     async def _watch(self, client: TrainerClient) -> None:
-        backoff = Backoff()
+        backoff = dataclasses.replace(self._backoff, attempt=0)
         while True:
             try:
                 async for info in client.watch_runs():
