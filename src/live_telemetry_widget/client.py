@@ -84,6 +84,8 @@ class RunInfo:
     updated_at: int | None = None
     last_heartbeat: int | None = None
     seq_id: int = 0
+    #: The number that `state` was made from; 0 where there was none.
+    status: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -295,6 +297,7 @@ def _info(record: trainer_pb2.RunRecord, generation: Generation) -> RunInfo:
         updated_at=nanoseconds("updated_at"),
         last_heartbeat=nanoseconds("last_heartbeat"),
         seq_id=record.seq_id,
+        status=record.status,
     )
 
 
