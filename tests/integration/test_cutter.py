@@ -71,9 +71,6 @@ def test_the_hub_comes_back_after_each_cut(cutter: Cutter) -> None:
             wait_for(lambda before=before: cutter.accepted > before, "a new connection")  # type: ignore[misc]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="68 s: CHANNEL_OPTIONS lack grpc.http2.ping_timeout_ms, which is 60 s when not set"
-)
 def test_a_half_open_connection_is_noticed_within_20_seconds(cutter: Cutter) -> None:
     """Keepalive as it is in life, so this takes some 15 s."""
     with ltw.TelemetryAsyncHub(cutter.address) as hub:
