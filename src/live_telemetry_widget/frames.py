@@ -213,8 +213,7 @@ class RunFrames:
 
     def _take_in(self, batch: pa.RecordBatch) -> None:
         batch, cuts, keys = _segments(batch)
-        for worker, agent in {(worker, agent) for worker, agent, _ in keys if worker}:
-            self._note_name(agent, worker)
+        self._note_names({key[:2] for key in keys})
         columns = _StepColumns.of(batch)
         sums = np.add.reduceat(columns.rewards, cuts[:-1])
         keep: list[np.ndarray[Any, Any]] = []
@@ -321,18 +320,20 @@ class RunFrames:
             self._rename(found, worker)
         return found
 
-    def _note_name(self, agent: str, worker: str) -> None:
-        names = self._names.setdefault(agent, set())
-        if worker in names:
-            return
-        names.add(worker)
-        presumed = self._presumed.pop(agent, 0) if len(names) > 1 else 0
-        if presumed:
-            detail = (
-                f"{presumed} steps of agent {agent!r} came without their worker's name, when only one worker of that agent was known, "
-                f"and were taken to be its; then came worker {worker!r}, whose they may be"
-            )
-            self._count([Problem("unnamed_worker", detail, count=presumed)])
+    def _note_names(self, streams: set[tuple[str, str]]) -> None:
+        """Note which workers (worker, agent) there are, before it is decided whose an unnamed step is."""
+        for worker, agent in streams:
+            names = self._names.setdefault(agent, set())
+            if not worker or worker in names:
+                continue
+            names.add(worker)
+            presumed = self._presumed.pop(agent, 0) if len(names) > 1 else 0
+            if presumed:
+                detail = (
+                    f"{presumed} steps of agent {agent!r} came without their worker's name, when only one worker of that agent was known, "
+                    f"and were taken to be its; then came worker {worker!r}, whose they may be"
+                )
+                self._count([Problem("unnamed_worker", detail, count=presumed)])
 
     def _agree(self, episode: Episode, steps: pa.RecordBatch | None) -> bool | None:
         """Return whether the steps that both have are the same; None when both have none."""
@@ -368,8 +369,7 @@ class RunFrames:
         times = batch.column("timestamp").cast(pa.int64()).to_pylist()
         columns = [batch.column(name).to_pylist() for name in ("worker_id", "agent_id", "episode", "steps")]
         columns += [batch.column(name).to_pylist() for name in ("total_reward", "terminated", "truncated")]
-        for worker, agent in {(worker, agent) for worker, agent in zip(*columns[:2], strict=True) if worker}:
-            self._note_name(agent, worker)
+        self._note_names(set(zip(*columns[:2], strict=True)))
         for i, (worker, agent, number, steps, total, terminated, truncated) in enumerate(zip(*columns, strict=True)):
             episode = self._find_or_make(worker, agent, number)
             held, record = episode.record, Record(base + len(keep), steps, total, terminated, truncated, times[i])

@@ -24,8 +24,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("normalize", "store", "client"),
     ("frames", "worker", "daemon"),
     ("feed", "lens", "_follow", "hub"),
-    ("bridge",),
-    ("view",),
+    ("bridge", "view"),
     ("live", "run"),
     ("session", "embedded", "listing", "cli", "__main__", "__init__"),
 )
