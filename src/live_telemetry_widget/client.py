@@ -46,6 +46,20 @@ CHANNEL_OPTIONS: Final = (
 )
 
 
+#: Answers to the probe that do not tell the generation: they are those of a connection that breaks, or a daemon that stops.
+_SAY_NOTHING: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    }
+)
+
+
 class Generation(enum.IntEnum):
     """Which generation of daemon answers; it decides what a RunStatus number means."""
 
@@ -183,7 +197,7 @@ class TrainerClient:
             except grpc.aio.AioRpcError as error:
                 if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                     self._generation = Generation.ONE
-                elif error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+                elif error.code() in _SAY_NOTHING:
                     raise self._error(error) from error
                 else:
                     self._generation = Generation.TWO

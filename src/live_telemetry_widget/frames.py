@@ -149,7 +149,8 @@ class RunFrames:
         self._agents: dict[str, None] = {}
         # The newest ordinal of each (worker, agent): what it says of earlier episodes is final.
         self._newest: dict[tuple[str, str], int] = {}
-        self._numbers: dict[tuple[str, str], EpisodeNumbers] = {}
+        # By worker and agent, and by agent alone (worker None).
+        self._numbers: dict[tuple[str | None, str], EpisodeNumbers] = {}
         # Episodes by (agent, number), once there are both named and unnamed workers.
         self._namesakes: dict[tuple[str, int], list[Episode]] | None = None
         self._named: set[bool] = set()
@@ -293,7 +294,7 @@ class RunFrames:
         self._episodes[worker, agent, number] = episode
         self._order.append(episode)
         self._agents[agent] = None
-        self._numbers.setdefault((worker, agent), EpisodeNumbers()).add(number)
+        self._note_number(worker, agent, number)
         if self._namesakes is not None:
             self._namesakes.setdefault((agent, number), []).append(episode)
         return episode
@@ -319,6 +320,10 @@ class RunFrames:
         if worker:
             self._rename(found, worker)
         return found
+
+    def _note_number(self, worker: str, agent: str, number: int) -> None:
+        for key in ((worker, agent), (None, agent)):
+            self._numbers.setdefault(key, EpisodeNumbers()).add(number)
 
     def _note_names(self, streams: set[tuple[str, str]]) -> None:
         """Note which workers (worker, agent) there are, before it is decided whose an unnamed step is."""
@@ -353,7 +358,7 @@ class RunFrames:
         del self._episodes[episode.worker_id, episode.agent_id, episode.number]
         episode.worker_id = worker
         self._episodes[worker, episode.agent_id, episode.number] = episode
-        self._numbers.setdefault((worker, episode.agent_id), EpisodeNumbers()).add(episode.number)
+        self._note_number(worker, episode.agent_id, episode.number)
         rows = episode.rows()
         if len(rows):
             name = pa.array([worker] * len(rows), LABEL)
@@ -472,7 +477,11 @@ class RunFrames:
             if len(found) >= _MAX_GAPS:
                 break
         for (worker, agent), numbers in self._numbers.items():
-            found += [Gap(worker, agent, first, last, 0, 0) for first, last in numbers.holes]
+            names = self._names.get(agent, set())
+            # Of one worker's episodes some may have come without its name; of several workers' nobody knows whose such are.
+            if (worker is None) == (len(names) <= 1) and worker != "":
+                name = worker if worker is not None else next(iter(names), "")
+                found += [Gap(name, agent, first, last, 0, 0) for first, last in numbers.holes]
         return found[:_MAX_GAPS]
 
     def steps_table(self) -> pa.Table:
