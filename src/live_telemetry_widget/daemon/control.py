@@ -11,12 +11,13 @@ import asyncio
 import collections
 import contextlib
 import logging
+import sqlite3
 from typing import TYPE_CHECKING, Final
 
 import grpc
 
 from live_telemetry_widget.daemon.refusal import RefusalError, invalid, precondition
-from live_telemetry_widget.daemon.runs import ENDED, NAMES
+from live_telemetry_widget.daemon.runs import ENDED, HSHK, INIT, NAMES
 from live_telemetry_widget.errors import ClosedError
 from live_telemetry_widget.proto import trainer_pb2
 
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 
-#: Seconds that a proxy has for an answer, and in which one that has just registered opens its stream.
+#: Seconds that a proxy has for an answer, and that one which is just starting has to open its stream.
 _ANSWER: Final = 5.0
-_COMING: Final = 3.0
+_COMING: Final = 4.0
 
 Event = trainer_pb2.ControlEvent
 
@@ -39,23 +40,17 @@ class _Seat:
 
     def __init__(self) -> None:
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
-        self.waiting: collections.deque[asyncio.Future[None]] = collections.deque()
+        self.waiting: collections.deque[tuple[Event, asyncio.Future[None]]] = collections.deque()
 
     def put(self, event: Event) -> asyncio.Future[None]:
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiting.append(taken)
+        self.waiting.append((event, taken))
         self.events.put_nowait(event)
         return taken
 
-    def answered(self) -> None:
-        if self.waiting:
-            taken = self.waiting.popleft()
-            if not taken.done():
-                taken.set_result(None)
-
     def close(self) -> None:
         self.events.put_nowait(None)
-        for taken in self.waiting:
+        for _, taken in self.waiting:
             if not taken.done():
                 taken.set_exception(precondition("the worker's proxy went away before it answered; try again"))
                 # Who waited may have given up.
@@ -123,9 +118,26 @@ class Relay:
             with contextlib.suppress(grpc.RpcError):
                 async for _ in events:
                     self._runs.pulse.beat(run_id)
-                    seat.answered()
+                    if seat.waiting:
+                        event, taken = seat.waiting.popleft()
+                        await self._heeded(event, taken)
         finally:
             seat.close()
+
+    async def _heeded(self, event: Event, taken: asyncio.Future[None]) -> None:
+        """Let the run's state say what its proxy has taken, whether or not somebody still waits for that."""
+        try:
+            if event.pause:
+                await self._runs.pause(event.run_id)
+            elif event.resume:
+                await self._runs.resume(event.run_id)
+        except (RefusalError, sqlite3.Error) as error:
+            if not taken.done():
+                taken.set_exception(error)
+                taken.exception()
+        else:
+            if not taken.done():
+                taken.set_result(None)
 
     async def _send(self, event: Event) -> Event:
         """Relay an event; return it when the proxy has taken it and the run's state says so."""
@@ -144,13 +156,9 @@ class Relay:
             async with asyncio.timeout(_ANSWER):
                 await seat.put(relayed)
         except TimeoutError:
-            msg = f"the proxy of run {event.run_id!r} did not answer within {_ANSWER:g} s; is it stopped?"
-            raise RefusalError(grpc.StatusCode.DEADLINE_EXCEEDED, msg) from None
+            msg = f"the proxy of run {event.run_id!r} did not answer within {_ANSWER:g} s; is it stopped? It heeds {kind} when it goes on"
+            raise RefusalError(grpc.StatusCode.ABORTED, msg) from None
         _LOG.info("run %s: %s %s", event.run_id, kind, getattr(event, kind))
-        if kind == "pause":
-            await self._runs.pause(event.run_id)
-        elif kind == "resume":
-            await self._runs.resume(event.run_id)
         return relayed
 
     async def _seat(self, run_id: str) -> _Seat:
@@ -159,7 +167,6 @@ class Relay:
             raise invalid(msg)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_COMING):
-                # A proxy opens its stream a moment after it has registered.
                 while not self.seated(run_id) and self._expected(run_id):
                     await self._seated.wait()
         run = self._runs.find(run_id)
@@ -176,7 +183,9 @@ class Relay:
         return seat
 
     def _expected(self, run_id: str) -> bool:
-        return self._runs.find(run_id).status not in ENDED and self._runs.takes_control(run_id)
+        run = self._runs.find(run_id)
+        starting = run.status == HSHK or (run.status == INIT and bool(run.digest))
+        return run.status not in ENDED and (starting or self._runs.takes_control(run_id))
 
     def close(self) -> None:
         """End the proxies' streams; they come back to the next daemon."""
