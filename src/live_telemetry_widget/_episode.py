@@ -5,10 +5,15 @@ Used by :mod:`~live_telemetry_widget.frames` only.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
-from typing import NamedTuple
+import math
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from live_telemetry_widget._rows import Numbers
 
 
 class Segment(NamedTuple):
@@ -30,6 +35,14 @@ class Record:
     truncated: bool
     timestamp: int | None
 
+    def says_the_same(self, other: Record) -> bool:
+        """Whether the other is a copy of it."""
+        mine, theirs = (
+            (r.steps, r.terminated, r.truncated, None if math.isnan(r.total_reward) else r.total_reward)
+            for r in (self, other)
+        )
+        return mine == theirs
+
 
 @dataclasses.dataclass(slots=True)
 class Episode:
@@ -42,7 +55,7 @@ class Episode:
     revision
         The frames' revision at which it last changed.
     segments
-        Where its steps are, in order of arrival.
+        Where its steps are, by step.
     """
 
     ordinal: int
@@ -60,38 +73,39 @@ class Episode:
     seed: int | None = None
     record: Record | None = None
 
-    def unseen(self, first: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]] | None:
-        """Return which of the steps `first` to `first + count` are not held yet; None when none of them is held."""
+    def rows_at(self, first: int, count: int) -> Numbers | None:
+        """Return the rows that hold the steps `first` to `first + count`, -1 for those not held; None when none of them is."""
         if first >= self.next_step:
             return None
-        mask = np.ones(count, bool)
-        for segment in self.segments:
-            low, high = max(first, segment.first), min(first + count, segment.first + segment.length)
+        end, rows = first + count, None
+        at = max(0, bisect.bisect_right(self.segments, first, key=_first) - 1)
+        while at < len(self.segments) and self.segments[at].first < end:
+            segment = self.segments[at]
+            low, high = max(first, segment.first), min(end, segment.first + segment.length)
             if low < high:
-                mask[low - first : high - first] = False
-        return None if mask.all() else mask
+                rows = np.full(count, -1, np.int64) if rows is None else rows
+                row = segment.row + low - segment.first
+                rows[low - first : high - first] = np.arange(row, row + high - low)
+            at += 1
+        return rows
 
     def add(self, first: int, count: int, row: int) -> None:
-        """Note that `count` steps from `first` are in consecutive rows from `row`."""
-        last = self.segments[-1] if self.segments else None
-        if last and last.first + last.length == first and last.row + last.length == row:
-            self.segments[-1] = Segment(last.first, last.length + count, last.row)
+        """Note that `count` steps from `first`, none of them held so far, are in consecutive rows from `row`."""
+        at = len(self.segments)
+        if at and self.segments[-1].first > first:  # late
+            at = bisect.bisect_right(self.segments, first, key=_first)
+        left = self.segments[at - 1] if at else None
+        if left and left.first + left.length == first and left.row + left.length == row:
+            self.segments[at - 1] = Segment(left.first, left.length + count, left.row)
         else:
-            self.segments.append(Segment(first, count, row))
+            self.segments.insert(at, Segment(first, count, row))
         self.count += count
         self.next_step = max(self.next_step, first + count)
 
-    def row_of(self, step: int) -> int:
-        """Return the row that holds a step that is held."""
-        for segment in self.segments:
-            if segment.first <= step < segment.first + segment.length:
-                return segment.row + step - segment.first
-        msg = f"step {step} of episode {self.number} is not held"
-        raise LookupError(msg)
-
-    def sorted_segments(self) -> list[Segment]:
-        """Return the segments by step."""
-        return self.segments if len(self.segments) == 1 else sorted(self.segments)
+    def rows(self) -> Numbers:
+        """Return the rows that hold its steps, by step."""
+        parts = [np.arange(s.row, s.row + s.length) for s in self.segments]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
     @property
     def length(self) -> int:
@@ -102,7 +116,7 @@ class Episode:
         """Return what is missing: (first step, number of steps), in order."""
         missing: list[tuple[int, int]] = []
         at = 0
-        for segment in self.sorted_segments():
+        for segment in self.segments:
             if segment.first > at:
                 missing.append((at, segment.first - at))
             at = segment.first + segment.length
@@ -114,3 +128,77 @@ class Episode:
     def complete(self) -> bool:
         """Whether every step up to its length is here."""
         return self.count == self.length
+
+    @property
+    def sound(self) -> bool:
+        """Whether its record and its steps, if both are here and whole, say the same: as many steps, adding up to the same total."""
+        record = self.record
+        if record is None or not self.count:
+            return True
+        if self.count != record.steps:
+            return self.count < record.steps  # fewer: incomplete, which is another matter
+        if math.isnan(record.total_reward) or math.isnan(self.reward):
+            return math.isnan(record.total_reward) == math.isnan(self.reward)
+        return math.isclose(record.total_reward, self.reward, rel_tol=1e-6, abs_tol=1e-6)
+
+
+def _first(segment: Segment) -> int:
+    return segment.first
+
+
+class EpisodeNumbers:
+    """Which episode numbers one agent has shown, and which were jumped over.
+
+    >>> numbers = EpisodeNumbers()
+    >>> for number in (3, 4, 5, 9, 7):
+    ...     numbers.add(number)
+    >>> numbers.holes
+    [(6, 6), (8, 8)]
+    """
+
+    def __init__(self) -> None:
+        self._low = self._high = -1
+        self._ones = self._jumps = 0
+        self._holes: list[tuple[int, int]] = []
+
+    def add(self, number: int) -> None:
+        """Note a number that was not seen before."""
+        if self._high < 0:
+            self._low = self._high = number
+        elif number > self._high:
+            self._skip(self._high + 1, number - 1, len(self._holes))
+            self._high = number
+        elif number < self._low:
+            self._skip(number + 1, self._low - 1, 0)
+            self._low = number
+        else:
+            self._close(number)
+
+    def _skip(self, first: int, last: int, at: int) -> None:
+        if first > last:
+            self._ones += 1
+            return
+        self._jumps += 1
+        if self._counts_by_one or self._jumps <= _JUMPS_UNTIL_SURE:
+            self._holes.insert(at, (first, last))
+
+    def _close(self, number: int) -> None:
+        at = bisect.bisect_right(self._holes, (number, _NO_END)) - 1
+        if at < 0 or self._holes[at][1] < number:
+            return
+        first, last = self._holes[at]
+        self._holes[at : at + 1] = [h for h in ((first, number - 1), (number + 1, last)) if h[0] <= h[1]]
+
+    @property
+    def _counts_by_one(self) -> bool:
+        return self._ones >= self._jumps
+
+    @property
+    def holes(self) -> list[tuple[int, int]]:
+        """The stretches of numbers (first, last) that are missing, if the agent counts by one; many share numbers out among workers."""
+        return self._holes if self._counts_by_one else []
+
+
+#: A numbering by strides is not remembered hole by hole.
+_JUMPS_UNTIL_SURE: Final = 64
+_NO_END: Final = 2**63

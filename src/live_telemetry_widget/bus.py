@@ -121,6 +121,11 @@ class RunBus(Generic[T]):
             self._subscriptions = (*self._subscriptions, subscription)
         return subscription
 
+    def close(self) -> None:
+        """End every subscription of the moment; what waits in them can still be taken. The bus can go on being used."""
+        for subscription in self._subscriptions:
+            subscription.unsubscribe()
+
     def _remove(self, subscription: Subscription[T]) -> None:
         with self._lock:
             self._subscriptions = tuple(s for s in self._subscriptions if s is not subscription)

@@ -232,6 +232,20 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--heartbeat", type=_seconds, default=5.0, metavar="SECONDS", help="between heartbeats; default: %(default)g"
     )
+    parser.add_argument(
+        "--drain-timeout",
+        type=_seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="for the daemon to confirm what is left when the worker has ended; default: %(default)g",
+    )
+    parser.add_argument(
+        "--away-timeout",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="end the worker when no daemon answers for so long; default: never, it waits",
+    )
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="the worker and its arguments, after --")
     parser.set_defaults(call=_run)
 
@@ -249,6 +263,8 @@ def _run(arguments: argparse.Namespace) -> int:
         control_stdin=arguments.control_stdin,
         grace=arguments.grace,
         heartbeat=arguments.heartbeat,
+        drain_timeout=arguments.drain_timeout,
+        away_timeout=arguments.away_timeout,
     )
 
 

@@ -35,6 +35,8 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # Without it, the answer to a ping is waited for 60 s, whatever the line above says (measured: 68 s instead of 15).
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -84,6 +86,8 @@ class RunInfo:
     updated_at: int | None = None
     last_heartbeat: int | None = None
     seq_id: int = 0
+    #: The number that `state` was made from; 0 where there was none.
+    status: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -320,6 +324,7 @@ def _info(record: trainer_pb2.RunRecord, generation: Generation) -> RunInfo:
         updated_at=nanoseconds("updated_at"),
         last_heartbeat=nanoseconds("last_heartbeat"),
         seq_id=record.seq_id,
+        status=record.status,
     )
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.schema import RunState
@@ -42,6 +42,13 @@ class Link:
     message: str = ""
 
 
+#: Seconds: a daemon that does not say how much it has is taken to have sent it all when it pauses for so long ...
+_LOADED_PAUSE: Final = 0.3
+#: ... but not before, and surely after, so long on the link.
+_LOADED_AT_FIRST: Final = 0.5
+_LOADED_AT_LATEST: Final = 2.0
+
+
 class RunFeed:
     """One run: its frames, its state at the daemon, the link.
 
@@ -56,12 +63,20 @@ class RunFeed:
         self.run_id = run_id
         self.frames = RunFrames(run_id)
         self.grace = grace
-        self.info: RunInfo | None = None
+        #: Whether the run has ended and its last step is here.
+        self.finished = False
         self.details: RunDetails | None = None
+        #: Since when the streams are open (monotonic seconds); None while they are not.
+        self.up_since: float | None = None
+        #: The last sequence numbers of steps and episodes that our own daemon had when it was first asked.
+        self.backlog: tuple[int, int] | None = None
         #: Sequence numbers up to which everything that the daemon sent is in the frames.
         self.step_seq = 0
         self.episode_seq = 0
         self._link = link
+        self._info: RunInfo | None = None
+        self._ended_at = 0.0
+        self._loaded = False
         self._changed = threading.Condition()
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._last_arrival = time.monotonic()
@@ -99,6 +114,17 @@ class RunFeed:
             self.touch()
 
     @property
+    def info(self) -> RunInfo | None:
+        """What the daemon says of the run; None when it has not said anything."""
+        return self._info
+
+    @info.setter
+    def info(self, info: RunInfo) -> None:
+        if info.state.ended and not self.state.ended:
+            self._ended_at = time.monotonic()
+        self._info = info
+
+    @property
     def state(self) -> RunState:
         """Where the run is."""
         return self.info.state if self.info else RunState.UNKNOWN
@@ -117,23 +143,30 @@ class RunFeed:
             return {}
         return config if isinstance(config, dict) else {}
 
+    def finish(self) -> None:
+        """Note that the run has ended and its last step is here; rows that come later are still taken."""
+        self.frames.settle()
+        self.finished = True
+        self.touch()
+
     @property
-    def finished(self) -> bool:
-        """Whether the run has ended and its last step is here."""
-        if not self.state.ended:
+    def loaded(self) -> bool:
+        """Whether everything is here that the daemon had when it was first asked, as far as that can be known."""
+        if self._loaded or self.finished:
+            return True
+        if self.backlog is not None:
+            loaded = self.step_seq >= self.backlog[0] and self.episode_seq >= self.backlog[1]
+        elif self.up_since is None:
             return False
-        details = self.details
-        if details is not None:  # our own daemon: what it said before the end is asked again at the end
-            return (
-                details.ended
-                and self.step_seq >= details.last_step_seq
-                and self.episode_seq >= details.last_episode_seq
-            )
-        return self.quiet_for() >= self.grace
+        else:  # a daemon that does not say how much it has: until it pauses
+            up = time.monotonic() - self.up_since
+            loaded = up > _LOADED_AT_LATEST or (up > _LOADED_AT_FIRST and self.quiet_for() > _LOADED_PAUSE)
+        self._loaded = loaded
+        return loaded
 
     def quiet_for(self) -> float:
-        """Return for how many seconds nothing has come."""
-        return time.monotonic() - self._last_arrival
+        """Return for how many seconds nothing has come, since the link is up and the run ended if it has."""
+        return time.monotonic() - max(self._last_arrival, self.up_since or 0.0, self._ended_at)
 
     def wait_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Wait until `condition` holds; return whether it does. Checked on every change, and for what time alone brings."""

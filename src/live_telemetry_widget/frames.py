@@ -8,7 +8,7 @@ Examples
 >>> from live_telemetry_widget import frames, normalize
 >>> run = frames.RunFrames("r")
 >>> event = {"type": "step", "episode": 0, "step_index": 0, "action": 1, "reward": 1.0, "terminated": True}
->>> run.append_steps(normalize.steps_from_events([event, event]).batch)
+>>> run.append_steps(normalize.steps_from_events([event, event]).batch).num_rows
 1
 >>> run.steps()[["episode", "step_index", "action", "reward"]].to_dict("records")
 [{'episode': 0, 'step_index': 0, 'action': 1, 'reward': 1.0}]
@@ -16,18 +16,18 @@ Examples
 
 from __future__ import annotations
 
-import bisect
 import collections
 import dataclasses
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from live_telemetry_widget import _arrow, _columns, normalize
-from live_telemetry_widget._episode import Episode, Record
+from live_telemetry_widget._episode import Episode, EpisodeNumbers, Record
+from live_telemetry_widget._rows import Rows
 from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, RAW_LIMIT, STEPS, TEXT, TIMESTAMP, Problem, further
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-#: Chunks below this many rows are merged with their neighbours, so that a slow run is not a million of them.
-_CHUNK_ROWS: Final = 65_536
+    from live_telemetry_widget._rows import Numbers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,81 +66,54 @@ class Delta:
     cursor: Cursor
 
 
-class _Rows:
-    """Record batches by global row number: append, slice, replace; small neighbours are merged."""
+class _StepColumns(NamedTuple):
+    """What the episodes' summaries are made from, of a batch of steps."""
 
-    def __init__(self, core: pa.Schema) -> None:
-        self.core = core
-        self.chunks: list[pa.RecordBatch] = []
-        self.starts: list[int] = []
-        self.total = 0
+    steps: Numbers
+    rewards: np.ndarray[Any, Any]
+    terminated: np.ndarray[Any, Any]
+    truncated: np.ndarray[Any, Any]
+    times: pa.Array
+    seeds: pa.Array
 
-    def append(self, batch: pa.RecordBatch) -> None:
-        self.chunks.append(batch)
-        self.starts.append(self.total)
-        self.total += batch.num_rows
-        # As in a binary counter, every row is copied at most log2(_CHUNK_ROWS) times.
-        while len(self.chunks) > 1:
-            left, right = self.chunks[-2].num_rows, self.chunks[-1].num_rows
-            if left > 2 * right or left + right > _CHUNK_ROWS:
-                break
-            joined = _arrow.combine(self.core, self.chunks[-2:])
-            self.chunks[-2:] = [joined]
-            self.starts.pop()
+    @classmethod
+    def of(cls, batch: pa.RecordBatch) -> _StepColumns:
+        return cls(
+            batch.column("step_index").to_numpy(),
+            batch.column("reward").to_numpy(),
+            batch.column("terminated").to_numpy(zero_copy_only=False),
+            batch.column("truncated").to_numpy(zero_copy_only=False),
+            batch.column("timestamp").cast(pa.int64()),
+            batch.column("episode_seed"),
+        )
 
-    def slice(self, first: int, count: int) -> pa.Table:
-        """Return `count` rows from `first`, or what there is of them."""
-        end = min(first + count, self.total)
-        parts: list[pa.RecordBatch] = []
-        at = max(0, bisect.bisect_right(self.starts, first) - 1)
-        while first < end:
-            offset = first - self.starts[at]
-            part = self.chunks[at].slice(offset, end - first)
-            parts.append(part)
-            first += part.num_rows
-            at += 1
-        return _arrow.merge(self.core, parts or [_arrow.empty(self.core)])
+    def put(self, episode: Episode, low: int, high: int, row: int) -> None:
+        """Note in its episode that the rows `low` to `high`, consecutive new steps of it, are stored from `row` on."""
+        newest = int(self.steps[high - 1]) + 1 >= episode.next_step
+        episode.add(int(self.steps[low]), high - low, row)
+        if newest:
+            episode.last_time = self.times[high - 1].as_py()
+            episode.seed = self.seeds[high - 1].as_py() if self.seeds[high - 1].is_valid else episode.seed
+        episode.terminated |= bool(self.terminated[low:high].any())
+        episode.truncated |= bool(self.truncated[low:high].any())
 
-    def fill(self, rows: Sequence[int], richer: pa.RecordBatch) -> int:
-        """Put the values of `richer` (a row for each of `rows`) where those rows have nulls; return how many changed."""
-        changed = 0
-        by_chunk: dict[int, list[int]] = collections.defaultdict(list)
-        for i, row in enumerate(rows):
-            by_chunk[bisect.bisect_right(self.starts, row) - 1].append(i)
-        for at, picks in by_chunk.items():
-            chunk = self.chunks[at]
-            given = richer.take(pa.array(picks, pa.int64()))
-            offsets = np.array([rows[i] - self.starts[at] for i in picks], np.int64)
-            names = [
-                field.name
-                for field in given.schema
-                if given.column(field.name).null_count < given.num_rows
-                and (field.name not in chunk.schema.names or self._lacks(chunk, field.name, offsets))
-            ]
-            if names:
-                self.chunks[at] = self._filled(chunk, given.select(names), offsets)
-                changed += len(picks)
-        return changed
 
-    @staticmethod
-    def _lacks(chunk: pa.RecordBatch, name: str, offsets: np.ndarray[Any, Any]) -> bool:
-        column = chunk.column(name)
-        return bool(column.null_count) and bool(column.take(pa.array(offsets)).null_count)
+class Gap(NamedTuple):
+    """Steps that are missing: `steps` from `first_step` of `episode`; or, with `steps` 0, all of episodes `episode` to `last_episode`."""
 
-    def _filled(self, chunk: pa.RecordBatch, given: pa.RecordBatch, offsets: np.ndarray[Any, Any]) -> pa.RecordBatch:
-        scatter = np.full(chunk.num_rows, -1, np.int64)
-        scatter[offsets] = np.arange(len(offsets))
-        index = pa.array(scatter, mask=scatter < 0)
-        schema, (held, new) = _arrow.unified(self.core, [chunk, given])
-        arrays = list(held.columns)
-        for name in given.schema.names:
-            at = schema.get_field_index(name)
-            old, fresh = held.column(at), new.column(name).take(index)
-            if pa.types.is_dictionary(old.type):
-                arrays[at] = pc.coalesce(old.cast(TEXT), fresh.cast(TEXT)).cast(LABEL)
-            else:
-                arrays[at] = pc.coalesce(old, fresh)
-        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    worker_id: str
+    agent_id: str
+    episode: int
+    last_episode: int
+    first_step: int
+    steps: int
+
+
+#: So many gaps are listed; their number is told of all.
+_MAX_GAPS: Final = 10_000
+#: Two copies of a step are of one time when they are no further apart (nanoseconds): a database keeps fewer digits.
+_SAME_TIME: Final = 1_000_000
+_SECOND: Final = 1_000_000_000
 
 
 class RunFrames:
@@ -155,50 +127,65 @@ class RunFrames:
         Grows with every change.
     duplicates : int
         How many copies of held steps came in and were merged.
+    settled : bool
+        Set when the run is known to have sent everything: what is missing at an end is then missing too.
     """
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.revision = 0
         self.duplicates = 0
+        self.settled = False
         self._lock = threading.RLock()
-        self._steps = _Rows(STEPS)
-        self._records = _Rows(EPISODES)
+        self._steps = Rows(STEPS)
+        self._records = Rows(EPISODES)
         self._episodes: dict[tuple[str, str, int], Episode] = {}
         self._order: list[Episode] = []
         # Ordinals by time of last change, newest last: what changed since a revision is at the end.
         self._changed: collections.OrderedDict[int, None] = collections.OrderedDict()
         self._incomplete: dict[int, None] = {}
+        # Ordinals of episodes whose record and steps contradict each other.
+        self._unsound: dict[int, None] = {}
         self._agents: dict[str, None] = {}
         # The newest ordinal of each (worker, agent): what it says of earlier episodes is final.
         self._newest: dict[tuple[str, str], int] = {}
+        self._numbers: dict[tuple[str, str], EpisodeNumbers] = {}
+        # Episodes by (agent, number), once there are both named and unnamed workers.
+        self._namesakes: dict[tuple[str, int], list[Episode]] | None = None
+        self._named: set[bool] = set()
+        # The workers' names seen with each agent, and how many unnamed steps were taken to be of the only one.
+        self._names: dict[str, set[str]] = {}
+        self._presumed: collections.Counter[str] = collections.Counter()
         self._problems: dict[str, Problem] = {}
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._cache: dict[str, tuple[int, Any]] = {}
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def append_steps(self, batch: pa.RecordBatch) -> int:
-        """Take steps in; return how many were new. Copies of held steps fill what those lack and are counted."""
+    def append_steps(self, batch: pa.RecordBatch) -> pa.Table:
+        """Take steps in; return those that were new. Copies of held steps fill what those lack and are counted."""
         if not batch.num_rows:
-            return 0
-        with self._lock:
+            return self._steps.slice(0, 0)
+        with self._lock, np.errstate(invalid="ignore", over="ignore"):  # infinities are data
             self.revision += 1
-            kept = self._take_in(batch)
+            before = self._steps.total
+            for part in _by_naming(batch):
+                self._take_in(part)
+            new = self._steps.slice(before, self._steps.total - before)
         self._notify()
-        return kept
+        return new
 
-    def append_episodes(self, batch: pa.RecordBatch) -> int:
-        """Take episode records in; return how many episodes had none before. A later record of an episode replaces its first."""
+    def append_episodes(self, batch: pa.RecordBatch) -> pa.Table:
+        """Take episode records in; return those of episodes that had none before. A later record of an episode replaces its first."""
         if not batch.num_rows:
-            return 0
+            return self._records.slice(0, 0)
         aligned, problems = normalize.align_episodes(batch)
         with self._lock:
             self.revision += 1
             self._count(problems)
-            fresh = self._take_records(aligned)
+            new = self._take_records(aligned)
         self._notify()
-        return fresh
+        return new
 
     def count(self, problems: Iterable[Problem]) -> None:
         """Add to the counts of :meth:`problems`."""
@@ -209,82 +196,197 @@ class RunFrames:
                 self._count(problems)
             self._notify()
 
+    def settle(self) -> None:
+        """Note that the run has sent everything; what is missing now is missing."""
+        with self._lock:
+            if self.settled:
+                return
+            self.settled = True
+            self.revision += 1
+        self._notify()
+
     def _count(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
             held = self._problems.get(problem.kind)
             total = problem.count + (held.count if held else 0)
             self._problems[problem.kind] = dataclasses.replace(problem, count=total, raw=problem.raw[:RAW_LIMIT])
 
-    def _take_in(self, batch: pa.RecordBatch) -> int:
+    def _take_in(self, batch: pa.RecordBatch) -> None:
         batch, cuts, keys = _segments(batch)
-        steps = batch.column("step_index").to_numpy()
-        rewards = batch.column("reward").to_numpy()
-        terminated = batch.column("terminated").to_numpy(zero_copy_only=False)
-        truncated = batch.column("truncated").to_numpy(zero_copy_only=False)
-        times = batch.column("timestamp").cast(pa.int64())
-        seeds = batch.column("episode_seed")
-        sums = np.add.reduceat(rewards, cuts[:-1])
+        for worker, agent in {(worker, agent) for worker, agent, _ in keys if worker}:
+            self._note_name(agent, worker)
+        columns = _StepColumns.of(batch)
+        sums = np.add.reduceat(columns.rewards, cuts[:-1])
         keep: list[np.ndarray[Any, Any]] = []
-        dup_rows: list[int] = []
-        dup_at: list[int] = []
+        copies: list[Numbers] = []
+        copied: list[Numbers] = []
+        found_out: list[tuple[int, int, str]] = []  # whose steps these are, that name no worker
         row = self._steps.total
         for (worker, agent, number), start, end, reward in zip(
             keys, cuts[:-1].tolist(), cuts[1:].tolist(), sums.tolist(), strict=True
         ):
-            episode = self._episode(worker, agent, number)
-            first, count = int(steps[start]), end - start
-            mask = episode.unseen(first, count)
-            runs = [(start, end)] if mask is None else _true_runs(mask, start)
-            if mask is not None:
-                for i in np.flatnonzero(~mask).tolist():
-                    dup_rows.append(episode.row_of(first + i))
-                    dup_at.append(start + i)
-                reward = float(rewards[start:end][mask].sum())  # noqa: PLW2901 - what of it is new
+            episode = self._episodes.get((worker, agent, number))
+            if episode is None:
+                episode = self._find_or_make(worker, agent, number, batch.slice(start, end - start))
+                if episode.worker_id != worker:
+                    found_out.append((start, end, episode.worker_id))
+            rows = episode.rows_at(int(columns.steps[start]), end - start)
+            runs = [(start, end)]
+            if rows is not None:
+                runs = _true_runs(rows < 0, start)
+                places = np.flatnonzero(rows >= 0)
+                copies.append(places + start)
+                copied.append(rows[places])
+                reward = float(columns.rewards[start:end][rows < 0].sum())  # noqa: PLW2901 - what of it is new
             for low, high in runs:
-                newest = int(steps[high - 1]) + 1 >= episode.next_step
-                episode.add(int(steps[low]), high - low, row)
+                columns.put(episode, low, high, row)
                 row += high - low
                 keep.append(np.arange(low, high))
-                if newest:
-                    episode.last_time = times[high - 1].as_py()
-                    episode.seed = seeds[high - 1].as_py() if seeds[high - 1].is_valid else episode.seed
-                episode.terminated |= bool(terminated[low:high].any())
-                episode.truncated |= bool(truncated[low:high].any())
             if runs:
                 episode.reward += reward
                 self._touch(episode)
         fresh = row - self._steps.total
+        if found_out:
+            batch = _named(batch, found_out)
         # Copies within this very batch point at rows that are not there before it is appended.
         if fresh:
             picked = batch if fresh == batch.num_rows else batch.take(pa.array(np.concatenate(keep)))
             self._steps.append(picked)
-        if dup_rows:
-            self.duplicates += len(dup_rows)
-            self._steps.fill(dup_rows, batch.take(pa.array(dup_at, pa.int64())))
-        return fresh
+        if copies:
+            self._merge(np.concatenate(copied), batch.take(pa.array(np.concatenate(copies))))
 
-    def _take_records(self, batch: pa.RecordBatch) -> int:
-        fresh = 0
+    def _merge(self, rows: Numbers, given: pa.RecordBatch) -> None:
+        """Merge copies (a row of `given` for each of `rows`) into the rows that are held."""
+        self.duplicates += len(rows)
+        names = ["action", "reward", "terminated", "truncated"]
+        differ = np.flatnonzero(_differ(self._steps.take(rows, names), given))
+        if len(differ):
+            last = given.slice(int(differ[-1]), 1).to_pylist()[0]
+            detail = (
+                f"another copy of step {last['step_index']} of episode {last['episode']} has other values "
+                f"(reward {last['reward']}, action {last['action']}); the first was kept. Was the worker started twice in this run?"
+            )
+            self._count([Problem("conflict", detail, str({name: last[name] for name in names}), len(differ))])
+        # Two copies of one row, each with something that it lacks, are merged one after the other.
+        while len(rows):
+            _, places = np.unique(rows, return_index=True)
+            once = len(places) == len(rows)
+            self._steps.fill(rows[places], given.take(pa.array(places)))
+            if once:
+                return
+            rest = np.delete(np.arange(len(rows)), places)
+            rows, given = rows[rest], given.take(pa.array(rest))
+
+    # -- whose is it -------------------------------------------------------------------------------------------------
+
+    def _find_or_make(self, worker: str, agent: str, number: int, steps: pa.RecordBatch | None = None) -> Episode:
+        """Return the episode; where workers that are not named are about, that of the worker whose steps these are.
+
+        Steps replayed from a daemon's database lack the worker's name.
+        """
+        held = self._episodes.get((worker, agent, number))
+        if held is not None:
+            return held
+        found = self._namesake(worker, agent, number, steps)
+        if found is not None:
+            return found
+        episode = Episode(len(self._order), worker, agent, number)
+        self._episodes[worker, agent, number] = episode
+        self._order.append(episode)
+        self._agents[agent] = None
+        self._numbers.setdefault((worker, agent), EpisodeNumbers()).add(number)
+        if self._namesakes is not None:
+            self._namesakes.setdefault((agent, number), []).append(episode)
+        return episode
+
+    def _namesake(self, worker: str, agent: str, number: int, steps: pa.RecordBatch | None) -> Episode | None:
+        self._named.add(bool(worker))
+        if len(self._named) < 2:  # noqa: PLR2004 - named and unnamed
+            return None
+        if self._namesakes is None:
+            self._namesakes = {}
+            for episode in self._order:
+                self._namesakes.setdefault((episode.agent_id, episode.number), []).append(episode)
+        others = [e for e in self._namesakes.get((agent, number), ()) if bool(e.worker_id) != bool(worker)]
+        agrees = [self._agree(e, steps) for e in others]
+        if True in agrees:
+            found = others[agrees.index(True)]
+        elif agrees == [None] and len(self._names.get(agent, ())) == 1:
+            found = others[0]
+            # An episode known by its record alone has no steps that could be another's.
+            self._presumed[agent] += found.count if worker else steps.num_rows if steps is not None else 0
+        else:
+            return None
+        if worker:
+            self._rename(found, worker)
+        return found
+
+    def _note_name(self, agent: str, worker: str) -> None:
+        names = self._names.setdefault(agent, set())
+        if worker in names:
+            return
+        names.add(worker)
+        presumed = self._presumed.pop(agent, 0) if len(names) > 1 else 0
+        if presumed:
+            detail = (
+                f"{presumed} steps of agent {agent!r} came without their worker's name, when only one worker of that agent was known, "
+                f"and were taken to be its; then came worker {worker!r}, whose they may be"
+            )
+            self._count([Problem("unnamed_worker", detail, count=presumed)])
+
+    def _agree(self, episode: Episode, steps: pa.RecordBatch | None) -> bool | None:
+        """Return whether the steps that both have are the same; None when both have none."""
+        rows = episode.rows_at(steps.column("step_index")[0].as_py(), steps.num_rows) if steps is not None else None
+        if steps is None or rows is None:
+            return None
+        # What came in the same batch is not there yet.
+        places = np.flatnonzero((rows >= 0) & (rows < self._steps.total))
+        if not len(places):
+            return None
+        given = steps.take(pa.array(places))
+        held = self._steps.take(rows[places], ["timestamp", "action", "reward", "terminated", "truncated"])
+        return not (_differ(held, given).any() or _other_times(held, given).any())
+
+    def _rename(self, episode: Episode, worker: str) -> None:
+        """Give an episode of a worker that was not named its worker."""
+        del self._episodes[episode.worker_id, episode.agent_id, episode.number]
+        episode.worker_id = worker
+        self._episodes[worker, episode.agent_id, episode.number] = episode
+        self._numbers.setdefault((worker, episode.agent_id), EpisodeNumbers()).add(episode.number)
+        rows = episode.rows()
+        if len(rows):
+            name = pa.array([worker] * len(rows), LABEL)
+            self._steps.fill(np.sort(rows), pa.RecordBatch.from_arrays([name], ["worker_id"]))
+        self._touch(episode)
+
+    def _take_records(self, batch: pa.RecordBatch) -> pa.Table:
+        new: list[int] = []
+        keep: list[int] = []
+        copies: list[int] = []
+        copied: list[int] = []
         base = self._records.total
         times = batch.column("timestamp").cast(pa.int64()).to_pylist()
         columns = [batch.column(name).to_pylist() for name in ("worker_id", "agent_id", "episode", "steps")]
         columns += [batch.column(name).to_pylist() for name in ("total_reward", "terminated", "truncated")]
+        for worker, agent in {(worker, agent) for worker, agent in zip(*columns[:2], strict=True) if worker}:
+            self._note_name(agent, worker)
         for i, (worker, agent, number, steps, total, terminated, truncated) in enumerate(zip(*columns, strict=True)):
-            episode = self._episode(worker, agent, number)
-            fresh += episode.record is None
-            episode.record = Record(base + i, steps, total, terminated, truncated, times[i])
+            episode = self._find_or_make(worker, agent, number)
+            held, record = episode.record, Record(base + len(keep), steps, total, terminated, truncated, times[i])
+            if held is not None and held.says_the_same(record):
+                copies.append(i)
+                copied.append(held.row)
+                continue
+            if held is None:
+                new.append(record.row)
+            episode.record = record
+            keep.append(i)
             self._touch(episode)
-        self._records.append(batch)
-        return fresh
-
-    def _episode(self, worker: str, agent: str, number: int) -> Episode:
-        key = (worker, agent, number)
-        episode = self._episodes.get(key)
-        if episode is None:
-            episode = self._episodes[key] = Episode(len(self._order), worker, agent, number)
-            self._order.append(episode)
-            self._agents[agent] = None
-        return episode
+        if keep:
+            self._records.append(batch if len(keep) == batch.num_rows else batch.take(pa.array(keep)))
+        for i, row in zip(copies, copied, strict=True):
+            self._records.fill(np.array([row]), batch.slice(i, 1))
+        return self._records.take(np.array(new, np.int64))
 
     def _touch(self, episode: Episode) -> None:
         episode.revision = self.revision
@@ -294,6 +396,10 @@ class RunFrames:
             self._incomplete.pop(episode.ordinal, None)
         else:
             self._incomplete[episode.ordinal] = None
+        if episode.sound:
+            self._unsound.pop(episode.ordinal, None)
+        else:
+            self._unsound[episode.ordinal] = None
         if episode.count:
             stream = (episode.worker_id, episode.agent_id)
             self._newest[stream] = max(self._newest.get(stream, 0), episode.ordinal)
@@ -330,26 +436,44 @@ class RunFrames:
             return list(self._agents)
 
     def problems(self) -> list[Problem]:
-        """Return what was wrong with the data, a row a kind; missing steps are counted as ``"gap"``."""
+        """Return what was wrong with the data, a row a kind; what is missing is counted as ``"gap"`` and ``"episode_gap"``."""
         with self._lock:
-            held = list(self._problems.values())
-            gap = self._cached("gap", self._gap)
-        return [*held, *gap]
+            derived = self._cached("derived problems", lambda: [*_gap_problems(self.gaps()), *self._contradictions()])
+            return [*self._problems.values(), *derived]
 
-    def _gap(self) -> list[Problem]:
-        """Return the steps that are known to be missing: those that later ones of the same agent have overtaken."""
-        count, detail = 0, ""
+    def _contradictions(self) -> list[Problem]:
+        if not self._unsound:
+            return []
+        episode = self._order[next(reversed(self._unsound))]
+        record = episode.record
+        said = f"{record.steps} steps with a total of {record.total_reward:g}" if record else ""
+        detail = f"episode {episode.number}: its record says {said}; its steps here are {episode.count}, which add up to {episode.reward:g}"
+        return [Problem("contradiction", detail, count=len(self._unsound))]
+
+    def gaps(self) -> list[Gap]:
+        """Return what is known to be missing: steps that later ones of the same agent have overtaken, and episodes jumped over.
+
+        When the run has sent everything (:attr:`settled`), also what is missing at the end of the last episodes. At most 10,000.
+        """
+        with self._lock:
+            held: list[Gap] = self._cached("gaps", self._gaps)
+            return held
+
+    def _gaps(self) -> list[Gap]:
+        found: list[Gap] = []
         for ordinal in self._incomplete:
             episode = self._order[ordinal]
             gaps = episode.gaps()
-            if gaps and self._newest.get((episode.worker_id, episode.agent_id), -1) <= ordinal:
+            if not self.settled and self._newest.get((episode.worker_id, episode.agent_id), -1) <= ordinal:
                 # The newest episode's last steps may still be under way; what is missing before its last step is not.
                 gaps = [gap for gap in gaps if gap[0] < episode.next_step]
-            if gaps:
-                count += sum(length for _, length in gaps)
-                who = f" of agent {episode.agent_id!r}" if episode.agent_id else ""
-                detail = f"{gaps[-1][1]} steps from step {gaps[-1][0]} of episode {episode.number}{who} are missing"
-        return [Problem("gap", detail, count=count)] if count else []
+            key = (episode.worker_id, episode.agent_id, episode.number, episode.number)
+            found += [Gap(*key, first, length) for first, length in gaps]
+            if len(found) >= _MAX_GAPS:
+                break
+        for (worker, agent), numbers in self._numbers.items():
+            found += [Gap(worker, agent, first, last, 0, 0) for first, last in numbers.holes]
+        return found[:_MAX_GAPS]
 
     def steps_table(self) -> pa.Table:
         """Return all steps: episodes in order of first sight, steps ascending in each. Columns as in ``schema.STEPS``."""
@@ -358,7 +482,7 @@ class RunFrames:
 
     def _ordered_steps(self) -> pa.Table:
         table = self._steps.slice(0, self._steps.total)
-        segments = [s for episode in self._order for s in episode.sorted_segments()]
+        segments = [s for episode in self._order for s in episode.segments]
         rows = np.array([s.row for s in segments], np.int64)
         counts = np.array([s.length for s in segments], np.int64)
         if (np.diff(rows) == counts[:-1]).all():
@@ -398,7 +522,7 @@ class RunFrames:
     def episode_table(self, episodes: Iterable[Episode]) -> pa.Table:
         """Return the steps of some episodes, ascending in each."""
         with self._lock:
-            parts = [self._steps.slice(s.row, s.length) for e in episodes for s in e.sorted_segments()]
+            parts = [self._steps.slice(s.row, s.length) for e in episodes for s in e.segments]
         batches = [batch for part in parts for batch in part.to_batches()]
         return _arrow.merge(STEPS, batches or [_arrow.empty(STEPS)])
 
@@ -412,25 +536,50 @@ class RunFrames:
         with self._lock:
             return self._steps.slice(max(first, 0), count)
 
+    def take(self, rows: Numbers) -> pa.Table:
+        """Return some steps by row number, in the order asked for."""
+        with self._lock:
+            return self._steps.take(rows)
+
     def episode_rows(self, first: int, count: int) -> pa.Table:
         """Return episodes by ordinal, with their ordinal in column ``row``."""
         with self._lock:
             return self._episode_rows(self._order[max(first, 0) : max(first, 0) + count])
+
+    def take_episodes(self, ordinals: Iterable[int]) -> pa.Table:
+        """Return some episodes by ordinal, with their ordinal in column ``row``."""
+        with self._lock:
+            return self._episode_rows([self._order[ordinal] for ordinal in ordinals])
+
+    def of_agent(self, agent_id: str, rows: int, ordinals: int) -> tuple[Numbers, list[int], int, int]:
+        """Return the rows from `rows` on and the episodes' ordinals from `ordinals` on that are an agent's; and where to go on."""
+        with self._lock:
+            total = self._steps.total
+            column = self._steps.slice(rows, total - rows).column("agent_id")
+            parts = [pc.equal(chunk.cast(TEXT), agent_id).to_numpy(zero_copy_only=False) for chunk in column.chunks]
+            mask = np.concatenate(parts) if parts else np.zeros(0, bool)
+            of_agent = [e.ordinal for e in self._order[ordinals:] if e.agent_id == agent_id]
+            return np.flatnonzero(mask) + rows, of_agent, total, len(self._order)
+
+    def changed(self, revision: int, most: int, agent_id: str | None = None) -> list[int]:
+        """Return the ordinals of the `most` last changed episodes since a revision, ascending."""
+        found: list[int] = []
+        with self._lock:
+            for ordinal in reversed(self._changed):
+                episode = self._order[ordinal]
+                if episode.revision <= revision or len(found) >= most:
+                    break
+                if agent_id is None or episode.agent_id == agent_id:
+                    found.append(ordinal)
+        return sorted(found)
 
     def since(self, cursor: Cursor, max_steps: int, max_episodes: int) -> Delta:
         """Return what came after `cursor`: the newest `max_steps` rows of it, and the `max_episodes` last changed episodes."""
         with self._lock:
             total = self._steps.total
             first = max(cursor.rows, total - max_steps)
-            changed: list[Episode] = []
-            for ordinal in reversed(self._changed):
-                episode = self._order[ordinal]
-                if episode.revision <= cursor.revision or len(changed) >= max_episodes:
-                    break
-                changed.append(episode)
-            changed.sort(key=lambda episode: episode.ordinal)
-            steps = self._steps.slice(first, total - first)
-            return Delta(first, steps, self._episode_rows(changed), Cursor(total, self.revision))
+            changed = self.take_episodes(self.changed(cursor.revision, max_episodes))
+            return Delta(first, self._steps.slice(first, total - first), changed, Cursor(total, self.revision))
 
     def _cached(self, name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401
         held = self._cache.get(name)
@@ -446,9 +595,20 @@ class RunFrames:
         totals = [r.total_reward if r else e.reward for e, r in zip(episodes, records, strict=True)]
         terminated = [e.terminated or bool(r and r.terminated) for e, r in zip(episodes, records, strict=True)]
         truncated = [e.truncated or bool(r and r.truncated) for e, r in zip(episodes, records, strict=True)]
+        said = (
+            stored.column("success").take(index).to_pylist()
+            if "success" in stored.schema.names
+            else [None] * len(index)
+        )
         outcomes = [
-            _outcome(term or (r is not None and not trunc), trunc, total)
-            for r, term, trunc, total in zip(records, terminated, truncated, totals, strict=True)
+            _outcome(
+                term or (r is not None and not trunc),
+                trunc,
+                total,
+                success,
+                "Unfinished" if self.settled else "Running",
+            )
+            for r, term, trunc, total, success in zip(records, terminated, truncated, totals, said, strict=True)
         ]
         seq = pc.fill_null(stored.column("seq_id").take(index), 0)
         columns: dict[str, tuple[pa.DataType, Any]] = {
@@ -482,13 +642,62 @@ class RunFrames:
         return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def _outcome(ended: bool, truncated: bool, total: float) -> str:  # noqa: FBT001 - three facts, one table
-    """Return the outcome as the desktop view names it."""
-    if truncated and not ended:
-        return "Timeout"
+def _gap_problems(gaps: list[Gap]) -> list[Problem]:
+    """Return the gaps as problems: steps are counted, and whole episodes."""
+    found = []
+    steps = [gap for gap in gaps if gap.steps]
+    if steps:
+        last, count = steps[-1], sum(gap.steps for gap in steps)
+        detail = f"{last.steps} steps from step {last.first_step} of episode {last.episode}{_who(last)} are missing"
+        if len(steps) > 1:
+            detail = f"{count} steps are missing in {len(steps)} places; the last: {detail}"
+        found.append(Problem("gap", detail, count=count))
+    episodes = [gap for gap in gaps if not gap.steps]
+    if episodes:
+        last, count = episodes[-1], sum(gap.last_episode - gap.episode + 1 for gap in episodes)
+        numbers = f"{last.episode}" if last.episode == last.last_episode else f"{last.episode} to {last.last_episode}"
+        detail = f"nothing has come of episode {numbers}{_who(last)}"
+        if len(episodes) > 1:
+            detail = f"nothing has come of {count} episodes in {len(episodes)} places; the last: {numbers}{_who(last)}"
+        found.append(Problem("episode_gap", detail, count=count))
+    return found
+
+
+def _who(gap: Gap) -> str:
+    named = [f"{what} {name!r}" for what, name in (("agent", gap.agent_id), ("worker", gap.worker_id)) if name]
+    return f" of {', '.join(named)}" if named else ""
+
+
+def _differ(held: pa.Table, given: pa.RecordBatch) -> np.ndarray[Any, Any]:
+    """Return for each row whether both copies have something to say of it that is not the same."""
+    rewards = held.column("reward").to_numpy(), given.column("reward").to_numpy()
+    found: np.ndarray[Any, Any] = (rewards[0] != rewards[1]) & ~(np.isnan(rewards[0]) & np.isnan(rewards[1]))
+    for name in ("terminated", "truncated"):
+        found |= held.column(name).to_numpy() != given.column(name).to_numpy(zero_copy_only=False)
+    actions = held.column("action").cast(TEXT), given.column("action").cast(TEXT)
+    other = pc.fill_null(pc.not_equal(*actions), fill_value=False)
+    found |= other.to_numpy()
+    return found
+
+
+def _other_times(held: pa.Table, given: pa.RecordBatch) -> np.ndarray[Any, Any]:
+    """Return for each row whether the two copies were made at different times, as far as both tell."""
+    left, right = (
+        pc.fill_null(table.column("timestamp").cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+        for table in (held, given)
+    )
+    # A database may keep whole seconds only.
+    coarse = (left % _SECOND == 0) | (right % _SECOND == 0)
+    apart = np.abs(left - right) > np.where(coarse, _SECOND, _SAME_TIME)
+    found: np.ndarray[Any, Any] = apart & (left != 0) & (right != 0)
+    return found
+
+
+def _outcome(ended: bool, truncated: bool, total: float, success: object, under_way: str) -> str:  # noqa: FBT001 - facts, one table
+    """Return the outcome as the desktop view names it; a success that the worker itself announced is one, whatever the total."""
     if not ended:
-        return "Running"
-    return "Success" if total > 0 else "Failed" if total < 0 else "Completed"
+        return "Timeout" if truncated else under_way
+    return "Success" if total > 0 or success is True else "Failed" if total < 0 else "Completed"
 
 
 def _true_runs(mask: np.ndarray[Any, Any], base: int) -> list[tuple[int, int]]:
@@ -502,6 +711,28 @@ def _ranges(starts: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> np.nd
     ends = np.cumsum(counts)
     rows: np.ndarray[Any, Any] = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
     return rows
+
+
+def _by_naming(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+    """Return the steps that name no worker, then those that do.
+
+    Whether an unnamed step is a copy of a named one can be seen only when one of them is held.
+    """
+    names = batch.column("worker_id")
+    code = names.dictionary.index("").as_py()
+    if code < 0 or len(names.dictionary) == 1:
+        return [batch]
+    unnamed = pc.equal(names.indices, code)
+    return [part for part in (batch.filter(unnamed), batch.filter(pc.invert(unnamed))) if part.num_rows]
+
+
+def _named(batch: pa.RecordBatch, found_out: list[tuple[int, int, str]]) -> pa.RecordBatch:
+    """Return the batch with the workers that were found out, of rows (start, end)."""
+    names = batch.column("worker_id").to_pylist()
+    for start, end, worker in found_out:
+        names[start:end] = [worker] * (end - start)
+    at = batch.schema.get_field_index("worker_id")
+    return batch.set_column(at, batch.schema.field(at), pa.array(names, LABEL))
 
 
 def _segments(

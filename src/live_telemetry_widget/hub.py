@@ -18,65 +18,33 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import collections.abc
 import concurrent.futures
 import contextlib
 import dataclasses
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from live_telemetry_widget import normalize
+from live_telemetry_widget._follow import Arrival, Ended, Following, Kind
 from live_telemetry_widget.bus import RunBus
-from live_telemetry_widget.client import Backoff, RunInfo, TrainerClient
-from live_telemetry_widget.errors import ClosedError, ConnectError, DaemonError, RunNotFoundError
+from live_telemetry_widget.client import Backoff, RunInfo, TrainerClient, sleep_or
+from live_telemetry_widget.errors import ClosedError, ConnectError, DaemonError
 from live_telemetry_widget.feed import Link, RunFeed
 from live_telemetry_widget.proto import trainer_pb2
-from live_telemetry_widget.schema import Problem, RunState
+from live_telemetry_widget.schema import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-
-    import pyarrow as pa
+    from collections.abc import Callable, Coroutine, Mapping
 
 _LOG: Final = logging.getLogger(__name__)
 
-#: Messages are turned into batches this often (seconds), or when so many wait.
-_FLUSH_EVERY: Final = 0.02
-_FLUSH_AT: Final = 1_024
+__all__ = ["Arrival", "Ended", "TelemetryAsyncHub"]
+
 #: Seconds that the loop goes on when everything was cancelled.
 _SETTLE: Final = 0.05
-
-Kind = Literal["steps", "episodes"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Arrival:
-    """What the bus carries: a batch as it came in, before copies are merged."""
-
-    run_id: str
-    kind: Kind
-    batch: pa.RecordBatch
-
-
-class _Inbox:
-    """Messages of one kind for one run that wait to become a batch."""
-
-    def __init__(self, kind: Kind, feed: RunFeed) -> None:
-        self.kind = kind
-        self.feed = feed
-        self.messages: list[Any] = []
-        self.scheduled: asyncio.TimerHandle | None = None
-
-
-class _Following:
-    """A run that the hub follows: its feed, and the tasks of its streams while the link is up."""
-
-    def __init__(self, feed: RunFeed) -> None:
-        self.feed = feed
-        self.inboxes: dict[Kind, _Inbox] = {kind: _Inbox(kind, feed) for kind in ("steps", "episodes")}
-        self.tasks: list[asyncio.Task[None]] = []
+#: A link that held for so long (seconds) was a good one, even if nobody said anything.
+_GOOD_LINK: Final = 30.0
 
 
 class TelemetryAsyncHub:
@@ -88,20 +56,30 @@ class TelemetryAsyncHub:
         ``"host:port"`` of the daemon; None for a hub that is only fed by :meth:`submit_step` and :meth:`submit_episode`.
     backoff
         How long to wait before each reconnect.
+    max_attempts
+        Give up after so many attempts in a row to connect; None: never. :meth:`reconnect` begins again.
 
     Attributes
     ----------
-    bus : RunBus[Arrival]
-        Every batch that comes in, for your own subscribers.
+    bus : RunBus[Arrival | Ended]
+        Every batch that comes in and every run that ends, for your own subscribers.
     """
 
-    def __init__(self, address: str | None = None, *, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self, address: str | None = None, *, backoff: Backoff | None = None, max_attempts: int | None = None
+    ) -> None:
+        if max_attempts is not None and max_attempts < 1:
+            msg = f"max_attempts is {max_attempts}; give a number from 1, or None to try for ever"
+            raise ValueError(msg)
         self.address = address
-        self.bus: RunBus[Arrival] = RunBus()
+        self.bus: RunBus[Arrival | Ended] = RunBus()
         self._backoff = backoff or Backoff()
+        self._max_attempts = max_attempts
+        self._again = asyncio.Event()
         self._link = Link("connecting") if address else Link("live", message="fed directly")
-        self._following: dict[str, _Following] = {}
+        self._following: dict[str, Following] = {}
         self._infos: dict[str, RunInfo] = {}
+        self._run_listeners: tuple[Callable[[RunInfo], None], ...] = ()
         self._fed: collections.deque[tuple[str, Kind, Any]] = collections.deque()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -124,7 +102,7 @@ class TelemetryAsyncHub:
         return self
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End the streams and the thread, and wait for that; what is in the feeds stays. May be called twice."""
+        """End the streams, the thread and the bus's subscriptions, and wait for that; what is in the feeds stays. May be called twice."""
         with self._lock:
             thread, loop = self._thread, self._loop
             self._thread = self._loop = None
@@ -134,6 +112,7 @@ class TelemetryAsyncHub:
             loop.call_soon_threadsafe(loop.stop)
         if thread is not threading.current_thread():
             thread.join(timeout)
+        self.bus.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -225,18 +204,42 @@ class TelemetryAsyncHub:
             held = self._following.get(run_id)
             if held is not None:
                 return held.feed
-            following = self._following[run_id] = _Following(RunFeed(run_id, self._link))
-            following.feed.info = self._infos.get(run_id)
-        if self.address is not None:
-            self._call(self._follow, following)
-        return following.feed
+            feed = RunFeed(run_id, self._link)
+            following = Following(
+                feed, publish=self.bus.publish, spoke=self._backoff.reset, lose=self._lose, backoff=self._backoff
+            )
+            self._following[run_id] = following
+        self._call(self._follow, following)
+        return feed
 
     def unsubscribe_run(self, run_id: str) -> None:
         """Stop following a run and forget it; its feed keeps what it has for whoever still holds it."""
         with self._lock:
-            following = self._following.pop(run_id, None)
-        if following is not None and self._loop is not None:
-            self._call(self._unfollow, following)
+            following, loop = self._following.pop(run_id, None), self._loop
+        if following is not None and loop is not None:
+            following.feed.link = Link("closed")
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and the streams with it
+                loop.call_soon_threadsafe(following.unfollow)
+
+    def listen_runs(self, listener: Callable[[RunInfo], None]) -> Callable[[], None]:
+        """Have `listener` called, on the hub's thread, with what the daemon says of any run, beginning with what it has said; return what ends that."""
+        self.start()
+        self._call(self._add_run_listener, listener)
+
+        def stop() -> None:
+            self._run_listeners = tuple(held for held in self._run_listeners if held is not listener)
+
+        return stop
+
+    def _add_run_listener(self, listener: Callable[[RunInfo], None]) -> None:
+        self._run_listeners = (*self._run_listeners, listener)
+        for info in list(self._infos.values()):
+            listener(info)
+
+    def reconnect(self) -> None:
+        """Try to connect now, rather than when the wait is over; also after `max_attempts` were in vain."""
+        self.start()
+        self._call(self._again.set)
 
     def submit_step(self, step: Mapping[str, Any] | trainer_pb2.RunStep) -> None:
         """Feed a step in by hand: a RunStep, or a dict with the names of the workers' step events.
@@ -269,24 +272,20 @@ class TelemetryAsyncHub:
             run_id, kind, item = self._fed.popleft()
             following = self._following.get(run_id)
             if following is not None:
-                self._receive(following.inboxes[kind], item)
+                following.take(kind, item)
 
     # -- the link ----------------------------------------------------------------------------------------------------
 
     async def _supervise(self) -> None:
-        """Connect, follow until the link is lost, wait, again; for ever."""
+        """Connect, follow until the link is lost, wait, again."""
         while True:
             client = self._get_client()
             self._lost = asyncio.get_running_loop().create_future()
+            began = time.monotonic()
             try:
                 await client.generation()
-                self._set_link(Link("live"))
-                self._backoff.reset()
-                watching = asyncio.create_task(self._watch(client), name="watch runs")
-                for following in list(self._following.values()):
-                    self._follow(following)
-                error: ConnectError | DaemonError = await self._lost
-                watching.cancel()
+                began = time.monotonic()
+                error = await self._while_linked(client, self._lost)
             except (ConnectError, DaemonError) as reason:
                 error = reason
             except Exception as reason:  # noqa: BLE001 - logged, shown, tried again
@@ -295,16 +294,62 @@ class TelemetryAsyncHub:
                 error = ConnectError(f"an internal error, {type(reason).__name__}: {reason}")
             self._lost = None
             for following in list(self._following.values()):
-                self._unfollow(following)
+                following.unfollow()
             # A new channel, because another daemon (of another generation) may be there next time.
             self._client = None
             await client.close()
-            wait = self._backoff.next()
-            attempt = self._backoff.attempt
+            if time.monotonic() - began > _GOOD_LINK and self._link.state == "live":
+                self._backoff.reset()
+            await self._rest(error)
+
+    async def _while_linked(
+        self, client: TrainerClient, lost: asyncio.Future[ConnectError]
+    ) -> ConnectError | DaemonError:
+        """Follow everything until the link is lost; return why it was."""
+        self._set_link(Link("live"))
+        watching = asyncio.create_task(self._watch(client), name="watch runs")
+        checking = asyncio.create_task(self._check_known(client), name="known runs")
+        try:
+            for following in list(self._following.values()):
+                self._follow(following)
+            return await lost
+        finally:
+            watching.cancel()
+            checking.cancel()
+
+    async def _check_known(self, client: TrainerClient) -> None:
+        """Name the followed runs that the daemon has forgotten."""
+        if not self._infos:
+            return
+        try:
+            known = {info.run_id for info in await client.list_runs()}
+        except ConnectError as error:
+            self._lose(error)
+            return
+        except DaemonError as error:
+            _LOG.warning("listing the runs of %s: %s", self.address, error)
+            return
+        for run_id in set(self._infos) - known:
+            del self._infos[run_id]
+            following = self._following.get(run_id)
+            if following is not None:
+                following.forgotten(str(self.address))
+
+    async def _rest(self, error: ConnectError | DaemonError) -> None:
+        """Wait before the next attempt, or for good."""
+        wait = self._backoff.next()
+        attempt = self._backoff.attempt
+        self._again.clear()
+        if self._max_attempts is not None and attempt > self._max_attempts:
+            self._set_link(Link("closed", attempt - 1, 0.0, f"given up after {attempt - 1} attempts: {error}"))
+            _LOG.info("given up on %s after %d attempts: %s", self.address, attempt - 1, error)
+            await self._again.wait()
+            self._backoff.reset()
+        else:
             self._set_link(Link("reconnecting", attempt, time.time() + wait, str(error)))
             _LOG.info("link to %s lost: %s; attempt %d in %.1f s", self.address, error, attempt, wait)
-            await asyncio.sleep(wait)
-            self._set_link(Link("reconnecting", attempt, 0.0, str(error)))
+            await sleep_or(self._again, wait)
+        self._set_link(Link("reconnecting", attempt, 0.0, str(error)))
 
     def _set_link(self, link: Link) -> None:
         self._link = link
@@ -316,13 +361,13 @@ class TelemetryAsyncHub:
             self._lost.set_result(error)
 
     async def _watch(self, client: TrainerClient) -> None:
-        backoff = Backoff()
+        backoff = dataclasses.replace(self._backoff, attempt=0)
         while True:
             try:
                 async for info in client.watch_runs():
                     backoff.reset()
+                    self._backoff.reset()
                     self._take_info(info)
-                    await self._describe(client, info.run_id)
             except ConnectError as error:
                 self._lose(error)
                 return
@@ -337,138 +382,20 @@ class TelemetryAsyncHub:
     def _take_info(self, info: RunInfo) -> None:
         self._infos[info.run_id] = info
         following = self._following.get(info.run_id)
-        if following is not None and following.feed.info != info:
-            following.feed.info = info
-            following.feed.touch()
+        if following is not None:
+            following.take_info(info)
+        for listener in self._run_listeners:
+            listener(info)
 
-    async def _describe(self, client: TrainerClient, run_id: str) -> None:
-        """Learn how much there is of a run that is followed, when it is first seen and when it has ended."""
-        following = self._following.get(run_id)
-        if following is None:
-            return
-        feed = following.feed
-        if feed.details is None or (feed.state.ended and not feed.details.ended):
-            try:
-                feed.details = await client.describe(run_id)
-            except RunNotFoundError:
-                return  # the watch says when it is made
-            except DaemonError as error:
-                _LOG.warning("describing run %s: %s", run_id, error)
-            feed.touch()
-
-    # -- the streams of a run ----------------------------------------------------------------------------------------
-
-    def _follow(self, following: _Following) -> None:
-        if self._lost is None or self._client is None or following.tasks or self._link.state != "live":
+    def _follow(self, following: Following) -> None:
+        if following.feed.info is None and (info := self._infos.get(following.feed.run_id)) is not None:
+            following.take_info(info)
+        if self._lost is None or self._client is None or following.up or self._link.state != "live":
             return  # the supervisor starts it when the link is up
-        client, feed = self._client, following.feed
-        for inbox in following.inboxes.values():
-            task = self._stream(client, inbox)
-            following.tasks.append(asyncio.create_task(task, name=f"{inbox.kind} of {feed.run_id}"))
-        following.tasks.append(asyncio.create_task(self._describe_first(client, feed.run_id)))
-
-    async def _describe_first(self, client: TrainerClient, run_id: str) -> None:
-        try:
-            await self._describe(client, run_id)
-        except ConnectError as error:
-            self._lose(error)
-
-    def _unfollow(self, following: _Following) -> None:
-        for task in following.tasks:
-            task.cancel()
-        following.tasks.clear()
-        for inbox in following.inboxes.values():
-            self._flush(inbox)
-
-    async def _stream(self, client: TrainerClient, inbox: _Inbox) -> None:
-        """Read one stream of a run, again and again; a daemon may end it, or fail on it, without the link being lost."""
-        feed, backoff = inbox.feed, Backoff()
-        while True:
-            try:
-                async for message in await self._open(client, inbox):
-                    backoff.reset()
-                    self._receive(inbox, message)
-            except ConnectError as error:
-                self._lose(error)
-                return
-            except DaemonError as error:
-                feed.frames.count([Problem("stream_error", f"{inbox.kind}: {error}")])
-            except Exception as error:  # noqa: BLE001 - logged, counted, tried again
-                # A fault of our own must not end the stream for good.
-                _LOG.exception("the stream of %s of run %s failed", inbox.kind, feed.run_id)
-                feed.frames.count([Problem("stream_error", f"{inbox.kind}: {type(error).__name__}: {error}")])
-            await asyncio.sleep(backoff.next())
-
-    async def _open(self, client: TrainerClient, inbox: _Inbox) -> AsyncIterator[Any]:
-        """Open a stream from where it is safe to: exactly after the last row with our daemon, from the start with another's.
-
-        Only ours keeps its numbers over a restart; in another's, a number that was seen may name a new step.
-        """
-        feed = inbox.feed
-        ours = await client.is_ours()
-        if inbox.kind == "steps":
-            return client.stream_steps(feed.run_id, feed.step_seq if ours else 0)
-        return client.stream_episodes(feed.run_id, feed.episode_seq if ours else 0)
-
-    def _receive(self, inbox: _Inbox, message: object) -> None:
-        inbox.messages.append(message)
-        if len(inbox.messages) >= _FLUSH_AT:
-            self._flush(inbox)
-        elif inbox.scheduled is None:
-            inbox.scheduled = asyncio.get_running_loop().call_later(_FLUSH_EVERY, self._flush, inbox)
+        if self._following.get(following.feed.run_id) is following:
+            following.follow(self._client)
 
     def _flush_all(self) -> None:
-        for run_id, kind, item in self._fed:
-            following = self._following.get(run_id)
-            if following is not None:
-                following.inboxes[kind].messages.append(item)
-        self._fed.clear()
+        self._take_fed()
         for following in self._following.values():
-            for inbox in following.inboxes.values():
-                self._flush(inbox)
-
-    def _flush(self, inbox: _Inbox) -> None:
-        """Turn what waits into a batch, and that into rows."""
-        if inbox.scheduled is not None:
-            inbox.scheduled.cancel()
-            inbox.scheduled = None
-        messages, inbox.messages = inbox.messages, []
-        if not messages:
-            return
-        feed, frames = inbox.feed, inbox.feed.frames
-        try:
-            batches, last = _batches(inbox.kind, messages)
-            for batch, problems in batches:
-                frames.count(problems)
-                if inbox.kind == "steps":
-                    frames.append_steps(batch)
-                else:
-                    frames.append_episodes(batch)
-                if batch.num_rows:
-                    self.bus.publish(Arrival(feed.run_id, inbox.kind, batch))
-            if last and inbox.kind == "steps":
-                feed.step_seq = last
-            elif last:
-                feed.episode_seq = last
-        except Exception as error:  # noqa: BLE001 - logged and counted
-            _LOG.exception("%d %s of run %s could not be taken in", len(messages), inbox.kind, feed.run_id)
-            detail = f"{inbox.kind} could not be taken in, {type(error).__name__}: {error}"
-            frames.count([Problem("internal_error", detail, repr(messages[0]), len(messages))])
-        feed.touch()
-
-
-def _batches(kind: Kind, items: list[Any]) -> tuple[list[normalize.Batch], int]:
-    """Return the batches of some messages (raw, or parsed and fed by hand) and dicts, and the last sequence number; 0: none."""
-    steps = kind == "steps"
-    wire: list[Any] = [item for item in items if not isinstance(item, bytes | collections.abc.Mapping)]
-    fed = [item for item in items if isinstance(item, collections.abc.Mapping)]
-    raws = [item for item in items if isinstance(item, bytes)]
-    parsed = normalize.parse_messages(trainer_pb2.RunStep if steps else trainer_pb2.RunEpisode, raws)
-    wire += parsed.messages
-    batches = []
-    if wire or parsed.problems:
-        batch, problems = (normalize.steps_from_messages if steps else normalize.episodes_from_messages)(wire)
-        batches.append(normalize.Batch(batch, parsed.problems + problems))
-    if fed:
-        batches.append((normalize.steps_from_events if steps else normalize.episodes_from_events)(fed))
-    return batches, parsed.messages[-1].seq_id if parsed.messages else 0
+            following.flush()

@@ -207,12 +207,14 @@ class Recording:
             msg = f"the recording {self.path} has no run {run_id!r} among its {len(names)}{hint}"
             raise RunNotFoundError(msg)
         feed = RunFeed(run_id, Link("recording"))
-        feed.info = _info(row)
-        feed.details = RunDetails(row.config_json, 0, 0, ended=feed.info.state.ended)
+        feed.info = info = _info(row)
+        feed.details = RunDetails(row.config_json, 0, 0, ended=info.state.ended)
         for batch in self._store.read(run_id, "steps"):
             feed.frames.append_steps(batch)
         for batch in self._store.read(run_id, "episodes"):
             feed.frames.append_episodes(batch)
+        if feed.state.ended:
+            feed.finish()
         return feed
 
     def close(self) -> None:

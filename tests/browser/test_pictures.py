@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import live_telemetry_widget as ltw
 from tests.conftest import demo_command, proxy_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import live_telemetry_widget as ltw
     from tests.browser.conftest import NotebookPage
 
 SHOW = """
@@ -86,8 +86,13 @@ def test_a_view_is_whole_again_after_the_page_was_reloaded(
     notebook.run_all()
     page = notebook.page
     notebook.wait(lambda: page.get_by_test_id("ltw-root").count(), "the view")
+    with ltw.connect(daemon.address) as client:
+        run = client.run("lake")
+        run.wait(timeout=60)
+        steps = len(run.steps)
+    # Episodes have a stream of their own: that all are here says nothing of the steps.
+    notebook.wait(lambda: notebook.number("ltw-steps-count") == steps, "all steps to be counted")
     notebook.wait(lambda: notebook.number("ltw-episodes-count") == 30, "all episodes to be counted")
-    steps = notebook.number("ltw-steps-count")
     notebook.command("docmanager:save")
     notebook.wait(
         lambda: page.evaluate("() => !jupyterapp.shell.currentWidget.context.model.dirty"), "the notebook to be saved"

@@ -183,7 +183,7 @@ def test_the_environment_is_the_workers_and_not_the_proxys(daemon: DaemonProcess
 
 
 def test_python_is_found_on_a_machine_that_has_none_on_its_path(daemon: DaemonProcess) -> None:
-    what = config("step(0)", entry_point=pathlib.Path(sys.executable).name)
+    what = config("step(0)", "-x", "--", run_name="--name", entry_point=pathlib.Path(sys.executable).name)
     assert ended(daemon, submit(daemon, what)) == ("TERM", "")
 
 
@@ -298,6 +298,17 @@ def test_a_worker_under_a_proxy_that_a_person_started_is_cancelled_too(
     cancel(daemon, "r")
     assert proxy.wait(LIMIT) == 128 + signal.SIGKILL
     assert ended(daemon, "r") == ("TERM", "cancelled by request")
+
+
+def test_a_worker_whose_daemon_stays_away_is_not_left_for_ever(
+    daemon: DaemonProcess, processes: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    command = [sys.executable, "-m", "live_telemetry_widget", "run", "--daemon", daemon.address, "--heartbeat", "0.1"]
+    command += ["--away-timeout", "0.5", "--drain-timeout", "0.5", "--", sys.executable]
+    proxy = processes([*command, *config("step(0); for_ever()")["arguments"]], stderr=subprocess.DEVNULL)
+    until(lambda: daemon.trainer.ListRuns(wire.ListRunsRequest(status_filter=[4]), timeout=LIMIT).runs)
+    daemon.end(signal.SIGKILL)
+    assert proxy.wait(LIMIT) == 128 + signal.SIGTERM
 
 
 # -- silence -----------------------------------------------------------------------------------------------------------

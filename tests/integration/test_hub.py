@@ -10,14 +10,13 @@ import grpc
 import pytest
 
 import live_telemetry_widget as ltw
+from live_telemetry_widget.hub import Arrival, Ended
 from live_telemetry_widget.proto import trainer_pb2 as wire
 from live_telemetry_widget.proto import trainer_pb2_grpc
 from tests.conftest import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from live_telemetry_widget.hub import Arrival
 
 BAD_TEXT = b"\x0a\x01r\x10\x00\x18\x07\x22\x02\xff\xfe"  # run r, episode 0, step 7, an action that is not UTF-8
 
@@ -129,8 +128,10 @@ def test_a_hub_fed_by_hand_needs_no_daemon_and_tells_subscribers() -> None:
             [50.5, 101, "Success", True]
         ]
         assert run.steps["note"].isna().tolist() == [False] * 100 + [True]
-        got: list[Arrival] = arrivals.drain()
-        assert sum(arrival.batch.num_rows for arrival in got if arrival.kind == "steps") == 101
+        got = arrivals.drain()
+        steps = [item for item in got if isinstance(item, Arrival) and item.kind == "steps"]
+        assert sum(item.batch.num_rows for item in steps) == sum(item.new.num_rows for item in steps) == 101
+        assert got[-1] == Ended("mine", ltw.RunState.COMPLETED, "")
         with pytest.raises(ValueError, match="not subscribed"):
             hub.submit_step({"run_id": "other", "episode": 0, "step_index": 0})
         hub.unsubscribe_run("mine")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from live_telemetry_widget import normalize
 from live_telemetry_widget.frames import Cursor, RunFrames
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def steps(numbers: range | list[int], episode: int = 0, **more: Any) -> pa.RecordBatch:
@@ -31,16 +29,16 @@ def held(frames: RunFrames) -> list[tuple[int, int]]:
 
 def test_overlapping_batches_leave_each_step_once_in_order() -> None:
     frames = RunFrames("r")
-    assert frames.append_steps(steps(range(5))) == 5
-    assert frames.append_steps(steps(range(3, 8))) == 3
-    assert frames.append_steps(steps([7, 7, 2])) == 0
+    assert frames.append_steps(steps(range(5))).num_rows == 5
+    assert frames.append_steps(steps(range(3, 8))).num_rows == 3
+    assert frames.append_steps(steps([7, 7, 2])).num_rows == 0
     assert held(frames) == [(0, n) for n in range(8)]
     assert frames.duplicates == 5
 
 
 def test_a_copy_within_one_batch_is_merged_too() -> None:
     frames = RunFrames("r")
-    assert frames.append_steps(steps([0, 1, 1, 0, 2])) == 3
+    assert frames.append_steps(steps([0, 1, 1, 0, 2])).num_rows == 3
     assert held(frames) == [(0, 0), (0, 1), (0, 2)]
     assert frames.episodes()["total_reward"].tolist() == [3.0]
 
@@ -113,6 +111,8 @@ def test_an_episode_is_derived_from_its_steps_until_its_record_comes() -> None:
         (0.0, {"terminated": True}, "Completed"),
         (0.0, {"truncated": True}, "Timeout"),
         (2.0, {}, "Success"),
+        (-13.0, {"terminated": True, "success": True}, "Success"),
+        (0.0, {"terminated": True, "success": False}, "Completed"),
     ],
 )
 def test_outcomes_are_those_of_the_desktop_view(total: float, flags: dict[str, bool], outcome: str) -> None:
@@ -213,3 +213,155 @@ def test_plain_text_and_json_text_in_one_column_can_be_told_apart() -> None:
     frames.append_steps(steps([0], x="[1]"))
     frames.append_steps(steps([1], x=[{"a": 1}]))
     assert frames.steps()["x"].tolist() == ['"[1]"', '[{"a":1}]']
+
+
+# -- workers that are not named ----------------------------------------------------------------------------------------
+
+
+def replayed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return steps as a daemon's database gives them back."""
+    rows = [{**row, "worker_id": "", "episode_seed": None, "render_payload": None} for row in batch.to_pylist()]
+    return pa.RecordBatch.from_pylist(rows, batch.schema)
+
+
+def of_worker(name: str, numbers: range, at: int = 10**18, **more: Any) -> pa.RecordBatch:
+    events = [
+        {"worker_id": name, "episode": 0, "step_index": n, "reward": 1.0, "action": n % 3, "ts_unix_ns": at + n, **more}
+        for n in numbers
+    ]
+    return normalize.steps_from_events(events).batch
+
+
+def workers(frames: RunFrames) -> dict[str, list[int]]:
+    table = frames.steps_table()
+    names, numbers = (table.column(c).to_pylist() for c in ("worker_id", "step_index"))
+    return {name: [n for w, n in zip(names, numbers, strict=True) if w == name] for name in dict.fromkeys(names)}
+
+
+@pytest.mark.parametrize("replay_first", [True, False])
+def test_steps_replayed_without_their_worker_are_those_of_the_one_that_has_them(*, replay_first: bool) -> None:
+    live = of_worker("w", range(4, 10), render_payload={"mode": "grid"}, episode_seed=7)
+    old = replayed(of_worker("w", range(7)))
+    frames = RunFrames("r")
+    for batch in (old, live) if replay_first else (live, old):
+        frames.append_steps(batch)
+    assert workers(frames) == {"w": list(range(10))}
+    assert frames.episode_count == 1
+    assert frames.steps()["episode_seed"].isna().tolist() == [True] * 4 + [False] * 6
+    assert not frames.problems()
+
+
+def test_steps_that_go_on_where_a_nameless_replay_ended_are_of_the_same_episode() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(replayed(of_worker("w", range(5))))
+    frames.append_steps(of_worker("w", range(5, 8)))
+    assert workers(frames) == {"w": list(range(8))}
+    assert frames.episodes()["worker_id"].tolist() == ["w"]
+
+
+def test_two_workers_are_told_apart_by_the_steps_themselves() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(of_worker("v", range(6), at=10**18))
+    frames.append_steps(of_worker("w", range(6), at=2 * 10**18))
+    frames.append_steps(replayed(of_worker("w", range(3, 9), at=2 * 10**18)))
+    assert workers(frames) == {"v": list(range(6)), "w": list(range(9))}
+
+
+def test_a_nameless_worker_beside_a_named_one_stays_itself() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(of_worker("", range(4), at=10**18))
+    frames.append_steps(of_worker("w", range(4), at=2 * 10**18))
+    frames.append_steps(of_worker("", range(4, 6), at=10**18))
+    assert workers(frames) == {"": list(range(6)), "w": list(range(4))}
+
+
+def test_named_and_nameless_copies_in_one_batch_are_one() -> None:
+    live = of_worker("w", range(6))
+    both = [*replayed(live).to_pylist(), *live.to_pylist()]
+    frames = RunFrames("r")
+    frames.append_steps(pa.RecordBatch.from_pylist(both, live.schema))
+    assert workers(frames) == {"w": list(range(6))}
+
+
+def test_records_find_their_worker_too() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(of_worker("w", range(5)))
+    frames.append_episodes(record(0, agent_id="", steps=5))
+    frames.append_episodes(record(0, agent_id="", steps=5, metadata={"game_id": "FrozenLake-v1"}))
+    (row,) = frames.episodes().to_dict("records")
+    assert (row["worker_id"], row["source"], row["game_id"]) == ("w", "record", "FrozenLake-v1")
+
+
+# -- copies that differ, and what is missing ---------------------------------------------------------------------------
+
+
+def test_a_copy_that_says_something_else_is_counted_and_the_first_kept() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps(range(3)))
+    frames.append_steps(steps(range(3), reward=float("nan")))
+    (problem,) = frames.problems()
+    assert (problem.kind, problem.count) == ("conflict", 3)
+    assert frames.steps()["reward"].tolist() == [1.0] * 3
+
+
+def test_copies_of_one_step_in_one_batch_each_add_what_they_have() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps([0]))
+    both = [
+        {"episode": 0, "step_index": 0, "reward": 1.0, "agent_id": "a", "epsilon": 0.5},
+        {"episode": 0, "step_index": 0, "reward": 1.0, "agent_id": "a", "policy_label": "p"},
+    ]
+    frames.append_steps(normalize.steps_from_events(both).batch)
+    assert frames.steps()[["epsilon", "policy_label"]].to_dict("records") == [{"epsilon": 0.5, "policy_label": "p"}]
+
+
+def test_episodes_jumped_over_by_an_agent_that_counts_by_one_are_named_until_they_come() -> None:
+    frames = RunFrames("r")
+    for number in (3, 4, 5, 9):
+        frames.append_steps(steps(range(2), episode=number))
+    (problem,) = frames.problems()
+    assert (problem.kind, problem.count) == ("episode_gap", 3)
+    assert "episode 6 to 8 of agent 'a'" in problem.detail
+    assert frames.gaps() == [("", "a", 6, 8, 0, 0)]
+    for number in (7, 8, 6):
+        frames.append_steps(steps(range(2), episode=number))
+    assert not frames.problems()
+
+
+def test_an_agent_that_counts_by_strides_misses_nothing() -> None:
+    frames = RunFrames("r")
+    for number in range(0, 400, 4):
+        frames.append_steps(steps(range(2), episode=number))
+    assert not frames.problems()
+
+
+def test_what_is_missing_at_the_very_end_is_named_when_the_run_is_settled() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps(range(3)))
+    frames.append_episodes(record(0))
+    assert not frames.problems()
+    frames.settle()
+    assert [(p.kind, p.count) for p in frames.problems()] == [("gap", 2)]
+    frames.append_steps(steps([3, 4]))
+    assert not frames.problems()
+
+
+def test_a_record_that_contradicts_its_steps_is_named() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps(range(5)))
+    frames.append_steps(steps(range(2), episode=1))
+    frames.append_episodes(record(0))
+    assert not frames.problems()
+    frames.append_episodes(record(0, reward=7.0))
+    (problem,) = frames.problems()
+    assert (problem.kind, problem.count) == ("contradiction", 1)
+    assert "a total of 7" in problem.detail
+    assert "add up to 5" in problem.detail
+
+
+def test_an_episode_under_way_when_the_run_ended_is_unfinished() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps(range(2)))
+    assert frames.episodes()["outcome"].tolist() == ["Running"]
+    frames.settle()
+    assert frames.episodes()["outcome"].tolist() == ["Unfinished"]

@@ -20,17 +20,21 @@ DECISION = ROOT / "docs" / "decisions" / "0001-shape.md"
 #: all its modules) imports from its own level only itself and what NEIGHBOURS allows.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "schema", "_version", "_names"),
-    ("proto", "bus", "grids", "_further", "_arrow", "_columns", "_chunks", "_database", "_episode"),
+    ("proto", "bus", "grids", "_further", "_arrow", "_columns", "_chunks", "_database", "_episode", "_rows"),
     ("normalize", "store", "client"),
     ("frames", "worker", "daemon"),
-    ("feed", "hub", "bridge"),
+    ("feed", "lens", "_follow", "hub"),
+    ("bridge",),
     ("view",),
     ("live", "run"),
     ("session", "embedded", "listing", "cli", "__main__", "__init__"),
 )
 #: (importer, imported) on one level.
 NEIGHBOURS = {
+    ("_rows", "_arrow"),
     ("hub", "feed"),
+    ("hub", "_follow"),
+    ("_follow", "feed"),
     ("run", "live"),
     ("cli", "embedded"),
     ("cli", "listing"),

@@ -117,7 +117,7 @@ class Relay:
             # The stream breaks off when the proxy does.
             with contextlib.suppress(grpc.RpcError):
                 async for _ in events:
-                    self._runs.pulse.beat(run_id)
+                    self._runs.alive(run_id)
                     if seat.waiting:
                         event, taken = seat.waiting.popleft()
                         await self._heeded(event, taken)

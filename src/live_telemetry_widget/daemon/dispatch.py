@@ -46,6 +46,11 @@ _LINGER: Final = 30.0
 #: A proxy beats so often (seconds), or often enough for a shorter timeout.
 _BEAT: Final = 5.0
 _BEATS_IN_TIMEOUT: Final = 4
+#: Seconds in which a proxy whose worker has ended may find the daemon again, and after which one whose worker runs gives up.
+_DRAIN_ALONE: Final = 300.0
+_DAEMON_AWAY: Final = 3_600.0
+#: With which our proxy says that it could not join the run.
+_EX_UNAVAILABLE: Final = 69
 _CANCELLED: Final = "cancelled by request"
 
 
@@ -122,11 +127,21 @@ class Dispatcher:
     def _command(self, run_id: str, config: dict[str, Any]) -> list[str]:
         timeout = self._settings.heartbeat_timeout
         beat = min(_BEAT, timeout / _BEATS_IN_TIMEOUT) if timeout else _BEAT
-        command = [sys.executable, "-m", "live_telemetry_widget", "run", "--daemon", self._address, "--run-id", run_id]
-        command += ["--control-stdin", "--grace", f"{self._settings.grace:g}", "--heartbeat", f"{beat:g}"]
-        command += ["--name", config["run_name"]]
-        for option, name in (("--agent-id", "agent_id"), ("--worker-id", "worker_id")):
-            command += [option, run_config.worker_of(config, name)]
+        options = {
+            "daemon": self._address,
+            "run-id": run_id,
+            "name": config["run_name"],
+            "agent-id": run_config.worker_of(config, "agent_id"),
+            "worker-id": run_config.worker_of(config, "worker_id"),
+            "grace": f"{self._settings.grace:g}",
+            "heartbeat": f"{beat:g}",
+            # The daemon may be away for a moment just then, and nobody waits at a terminal.
+            "drain-timeout": f"{_DRAIN_ALONE:g}",
+            "away-timeout": f"{_DAEMON_AWAY:g}",
+        }
+        command = [sys.executable, "-m", "live_telemetry_widget", "run", "--control-stdin"]
+        # Each in one piece, because a value may begin with a dash.
+        command += [f"--{name}={value}" for name, value in options.items()]
         return [*command, "--", config["entry_point"], *config["arguments"]]
 
     def _environment(self, family: Family, config: dict[str, Any]) -> dict[str, str]:
@@ -191,9 +206,7 @@ class Dispatcher:
 
     async def look_after(self) -> None:
         """Give up runs that have been silent for too long."""
-        for run in self._runs.list():
-            if run.status in ENDED:
-                continue
+        for run in self._runs.active():
             dispatched = run.run_id in self._families
             limit = silence.patience(run, self._settings, dispatched=dispatched, begun=run.status != INIT)
             silent = self._runs.pulse.silent(run.run_id)
@@ -277,7 +290,7 @@ class Dispatcher:
             await self._runs.end(run_id, None)
         elif code < 0:
             await self._runs.fault(run_id, f"its proxy was killed by signal {-code}")
-        elif code == os.EX_UNAVAILABLE:
+        elif code == _EX_UNAVAILABLE:
             await self._runs.fault(run_id, f"its proxy could not join it; see {family.log}")
         else:
             await self._runs.end(run_id, f"the worker exited with code {code}")

@@ -140,7 +140,7 @@ class _Stream:
         if self._kind == "steps":
             self._intake.runs.stepping(self.run_id)
         else:
-            self._intake.runs.pulse.beat(self.run_id)
+            self._intake.runs.alive(self.run_id)
         # A publisher that sends again what was committed belongs here: see issue 4. Readers merge copies by identity.
         self.kept += batch.num_rows
         self._last_commit = self._intake.log.append(self.run_id, self._kind, batch)

@@ -80,6 +80,7 @@ class Registry:
         self._by_digest = {row.digest: row.run_id for row in rows if row.digest}
         #: Runs of which a worker has registered with this daemon, and whether one of them takes control events.
         self._workers: dict[str, bool] = {}
+        self._active = {row.run_id for row in rows if row.status not in ENDED}
         #: Runs that are to end, and what to say of their end.
         self._wishes: dict[str, str] = {}
         self._seq = max((row.record_seq for row in rows), default=0)
@@ -103,6 +104,15 @@ class Registry:
         """Return the runs in one of `statuses` (in any, when there are none), oldest first."""
         return [run for run in self._runs.values() if not statuses or run.status in statuses]
 
+    def active(self) -> tuple[RunRow, ...]:
+        """Return the runs that have not ended."""
+        return tuple(self._runs[run_id] for run_id in self._active)
+
+    def alive(self, run_id: str) -> None:
+        """Note that a run shows life."""
+        if run_id in self._active:
+            self.pulse.beat(run_id)
+
     # -- making ------------------------------------------------------------------------------------------------------
 
     async def submit(self, run_id: str, config_json: str) -> RunRow:
@@ -122,6 +132,7 @@ class Registry:
         except Exception:
             # Not committed (the disk is full): when it is submitted again, it must not be taken for one that is.
             del self._by_digest[digest], self._runs[chosen]
+            self._active.discard(chosen)
             raise
 
     def of_digest(self, digest: str) -> RunRow | None:
@@ -154,6 +165,7 @@ class Registry:
         self._seq += 1
         run = dataclasses.replace(run, updated_at=now, record_seq=self._seq)
         self._runs[run.run_id] = run
+        (self._active.discard if run.status in ENDED else self._active.add)(run.run_id)
         saved: asyncio.Future[RunRow] = asyncio.get_running_loop().create_future()
 
         def publish(committed: asyncio.Future[None]) -> None:
@@ -190,7 +202,7 @@ class Registry:
 
     async def dispatched(self, run_id: str) -> None:
         """Note that a run's worker was started and its handshake is awaited."""
-        self.pulse.beat(run_id)
+        self.alive(run_id)
         if self._runs[run_id].status == INIT:
             await self._move(self._runs[run_id], HSHK)
 
@@ -201,7 +213,7 @@ class Registry:
             msg = f"run {run_id!r} has ended; a worker cannot join it"
             raise precondition(msg)
         _LOG.info("run %s: worker %r registers", run_id, worker_id)
-        self.pulse.beat(run_id)
+        self.alive(run_id)
         self._workers[run_id] = takes_control or self._workers.get(run_id, False)
         if run.status == INIT:
             await self._move(run, HSHK)
@@ -221,7 +233,7 @@ class Registry:
     def stepping(self, run_id: str) -> None:
         """Note that steps come: the run executes. Committed before steps that are queued after this call."""
         run = self._runs[run_id]
-        self.pulse.beat(run_id)
+        self.alive(run_id)
         if run.status in {INIT, HSHK, RDY}:
             # Nobody waits for it, so nobody would fetch its error; the steps behind it meet the same one.
             self._move(run, EXEC).add_done_callback(lambda saved: saved.exception())
@@ -229,7 +241,7 @@ class Registry:
     async def heartbeat(self, run_id: str) -> None:
         """Note a sign of life. It is no change that watchers are told of."""
         run = dataclasses.replace(self.find(run_id), last_heartbeat=time.time_ns())
-        self.pulse.beat(run_id)
+        self.alive(run_id)
         self._runs[run_id] = run
         await self._log.put_run(run)
 

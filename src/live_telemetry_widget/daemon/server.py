@@ -173,10 +173,13 @@ async def run(
     ready: Callable[[Daemon], None],
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Run a daemon until SIGTERM, SIGINT or `stop`; `ready` is called once it answers."""
+    """Run a daemon until SIGTERM, SIGINT, SIGHUP or `stop`; `ready` is called once it answers."""
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        # nohup has it ignored, and means it.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            continue
         # Windows has no handlers on the loop; there, Ctrl-C ends the process as ever.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)

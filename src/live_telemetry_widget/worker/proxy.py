@@ -189,6 +189,7 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
     control_stdin: bool = False,
     grace: float = 5.0,
     heartbeat: float = 5.0,
+    away_timeout: float = 0.0,
 ) -> int:
     """Run a worker command, publish its events, and return its exit code.
 
@@ -217,6 +218,8 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
         Seconds between SIGTERM and SIGKILL when the daemon cancels the run.
     heartbeat
         Seconds between heartbeats; 0: none.
+    away_timeout
+        End the worker when no daemon has answered a heartbeat for so many seconds; 0: never.
 
     Returns
     -------
@@ -252,7 +255,7 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
         _LOG.info("run %s at %s: %s", registration.run_id, daemon, " ".join(command))
         outlet = _Outlet(registration, agent_id, worker_id, stdout or sys.stdout.buffer)
         try:
-            wishes = _Wishes(drain_timeout, control_stdin, grace, heartbeat)
+            wishes = _Wishes(drain_timeout, control_stdin, grace, heartbeat, away_timeout)
             return await _run(command, registration, outlet, wishes)
         finally:
             outlet.abandon()
@@ -267,6 +270,7 @@ class _Wishes(NamedTuple):
     control_stdin: bool
     grace: float
     heartbeat: float
+    away_timeout: float
 
 
 async def _run(command: Sequence[str], registration: Registration, outlet: _Outlet, wishes: _Wishes) -> int:
@@ -282,7 +286,8 @@ async def _run(command: Sequence[str], registration: Registration, outlet: _Outl
         signals.forward_to(steering.signal)
         tasks = [asyncio.create_task(remote.listen(registration, steering.order, steering.cancel))]
         if wishes.heartbeat:
-            tasks.append(asyncio.create_task(remote.beat(registration, wishes.heartbeat)))
+            beating = remote.beat(registration, wishes.heartbeat, wishes.away_timeout, steering.cancel)
+            tasks.append(asyncio.create_task(beating))
         try:
             end = await _see_through(worker, outlet, wishes.drain_timeout)
         finally:

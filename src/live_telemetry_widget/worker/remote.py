@@ -22,12 +22,30 @@ _LOG: Final = logging.getLogger(__name__)
 _BEAT_TIMEOUT: Final = 10.0
 
 
-async def beat(registration: Registration, every: float) -> None:
-    """Send heartbeats, for ever. One that does not arrive is no matter: the next one may, and the telemetry speaks for itself."""
+async def beat(registration: Registration, every: float, away_timeout: float, cancel: Callable[[], None]) -> None:
+    """Send heartbeats, for ever. One that does not arrive is no matter: the next one may, and the telemetry speaks for itself.
+
+    Parameters
+    ----------
+    every
+        Seconds.
+    away_timeout, cancel
+        When nobody answers for so many seconds (0: for ever), `cancel` is called.
+    """
+    loop = asyncio.get_running_loop()
+    answered = loop.time()
     while True:
         request = trainer_pb2.HeartbeatRequest(run_id=registration.run_id)
-        with contextlib.suppress(grpc.aio.AioRpcError):
+        try:
             await registration.trainer.Heartbeat(request, timeout=_BEAT_TIMEOUT)
+            answered = loop.time()
+        except grpc.aio.AioRpcError as error:
+            # Who says no is there.
+            if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+                answered = loop.time()
+            elif away_timeout and loop.time() - answered > away_timeout:
+                _LOG.warning("no daemon at %s for %g s: the worker is ended", registration.address, away_timeout)
+                cancel()
         await asyncio.sleep(every)
 
 

@@ -1,0 +1,407 @@
+"""One run as the hub follows it: its two streams, what becomes of their messages, the repair of gaps, the run's end.
+
+Used by :mod:`~live_telemetry_widget.hub` only, on the hub's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections.abc
+import dataclasses
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from live_telemetry_widget import normalize
+from live_telemetry_widget._further import cut
+from live_telemetry_widget.errors import ConnectError, DaemonError, RunNotFoundError
+from live_telemetry_widget.proto import trainer_pb2
+from live_telemetry_widget.schema import Problem, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    import pyarrow as pa
+
+    from live_telemetry_widget.client import Backoff, RunInfo, TrainerClient
+    from live_telemetry_widget.feed import RunFeed
+    from live_telemetry_widget.frames import Gap
+
+_LOG: Final = logging.getLogger(__name__)
+
+#: Messages are turned into batches this often (seconds), or when so many wait.
+_FLUSH_EVERY: Final = 0.02
+_FLUSH_AT: Final = 1_024
+#: How often (seconds) gaps and the end are looked at, while there is something to look at.
+_TEND_EVERY: Final = 0.2
+#: A gap is asked for so many times.
+_ASKS: Final = 3
+#: Seconds between two repairs: at first, and at most when they do not help.
+_REPAIR_FIRST: Final = 1.0
+_REPAIR_MOST: Final = 30.0
+
+Kind = Literal["steps", "episodes"]
+KINDS: Final[tuple[Kind, Kind]] = ("steps", "episodes")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Arrival:
+    """A batch that came in, before copies are merged; `new` are its steps or episodes that were not here before."""
+
+    run_id: str
+    kind: Kind
+    batch: pa.RecordBatch
+    new: pa.Table
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ended:
+    """A run has ended and everything of it is here."""
+
+    run_id: str
+    state: RunState
+    reason: str
+
+
+class _Inbox:
+    """Messages of one kind that wait to become a batch."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self.scheduled: asyncio.TimerHandle | None = None
+
+
+class Following:
+    """Follows one run while there is a link.
+
+    Parameters
+    ----------
+    feed
+        Where everything is put.
+    publish
+        Is given each :class:`Arrival`, and :class:`Ended`.
+    spoke
+        Called with each message of the daemon.
+    lose
+        Called when a stream finds the link lost.
+    backoff
+        What a stream that broke by itself waits by; copied for each.
+    """
+
+    def __init__(
+        self,
+        feed: RunFeed,
+        *,
+        publish: Callable[[Arrival | Ended], None],
+        spoke: Callable[[], None],
+        lose: Callable[[ConnectError], None],
+        backoff: Backoff,
+    ) -> None:
+        self.feed = feed
+        self._publish = publish
+        self._spoke = spoke
+        self._lose = lose
+        self._backoff = backoff
+        self._client: TrainerClient | None = None
+        self._inboxes: dict[Kind, _Inbox] = {kind: _Inbox() for kind in KINDS}
+        self._streams: dict[Kind, asyncio.Task[None]] = {}
+        self._describing: asyncio.Task[None] | None = None
+        self._tending: asyncio.TimerHandle | None = None
+        self._repair: asyncio.Task[None] | None = None
+        self._repair_at = 0.0
+        self._repair_wait = _REPAIR_FIRST
+        self._asked: dict[Gap, int] = {}
+        self._duplicates = 0
+
+    # -- the link comes and goes -----------------------------------------------------------------------------------
+
+    @property
+    def up(self) -> bool:
+        """Whether its streams are open."""
+        return bool(self._streams)
+
+    def follow(self, client: TrainerClient) -> None:
+        """Open the streams."""
+        self._client = client
+        self.feed.up_since = time.monotonic()
+        loop = asyncio.get_running_loop()
+        for kind in KINDS:
+            self._streams[kind] = loop.create_task(self._stream(client, kind), name=f"{kind} of {self.feed.run_id}")
+        self.describe()
+        self._tend_soon()
+
+    def unfollow(self) -> None:
+        """Close the streams; what they brought is taken in."""
+        for task in (*self._streams.values(), self._repair, self._describing):
+            if task is not None:
+                task.cancel()
+        self._streams.clear()
+        self._repair = self._describing = self._client = None
+        self.feed.up_since = None
+        if self._tending is not None:
+            self._tending.cancel()
+            self._tending = None
+        self.flush()
+
+    # -- what the daemon says of the run ---------------------------------------------------------------------------
+
+    def take_info(self, info: RunInfo) -> None:
+        """Take in what the daemon says of the run."""
+        feed, held = self.feed, self.feed.info
+        if held == info:
+            return
+        feed.info = info
+        if info.state is RunState.UNKNOWN and info.status:
+            self._count("unknown_status", f"the daemon says status {info.status}, which is none of its generation's")
+        # Another's daemon may make its records anew when it starts, and is never resumed by number anyway.
+        if feed.details is not None and held is not None and held.created_at != info.created_at:
+            self._replaced("the daemon has made a new run of this id")
+        if not info.state.ended:
+            feed.finished = False
+        feed.touch()
+        if feed.details is None or (feed.state.ended and not feed.details.ended):
+            self.describe()
+        self._tend_soon()
+
+    def forgotten(self, address: str) -> None:
+        """Note that the daemon, which knew the run, does not know it any more."""
+        if self.feed.info is not None and not self.feed.state.ended:
+            self._count(
+                "run_forgotten", f"the daemon at {address} knew this run and does not any more; what has come stays"
+            )
+
+    def _replaced(self, why: str) -> None:
+        """Begin again at the start: the numbers to resume from are those of something that is gone."""
+        feed = self.feed
+        if not (feed.step_seq or feed.episode_seq):
+            return
+        self._count("run_replaced", f"{why}; its steps are taken in beside what was here")
+        feed.step_seq = feed.episode_seq = 0
+        feed.details = None
+        if self._client is not None and self._streams:
+            client = self._client
+            self.unfollow()
+            self.follow(client)
+
+    def describe(self) -> None:
+        """Ask our own daemon how much there is of the run, unless that is being done."""
+        if self._client is not None and (self._describing is None or self._describing.done()):
+            self._describing = asyncio.get_running_loop().create_task(self._describe(self._client))
+
+    async def _describe(self, client: TrainerClient) -> None:
+        feed = self.feed
+        try:
+            feed.details = await client.describe(feed.run_id)
+        except RunNotFoundError:
+            return  # the watch says when it is made
+        except ConnectError as error:
+            self._lose(error)
+            return
+        except DaemonError as error:
+            _LOG.warning("describing run %s: %s", feed.run_id, error)
+            return
+        if feed.details is not None:
+            if feed.details.last_step_seq < feed.step_seq or feed.details.last_episode_seq < feed.episode_seq:
+                self._replaced("the daemon has less of this run than had come: its data was replaced")
+            if feed.backlog is None:
+                feed.backlog = (feed.details.last_step_seq, feed.details.last_episode_seq)
+        feed.touch()
+        self._tend_soon()
+
+    # -- streams ---------------------------------------------------------------------------------------------------
+
+    async def _stream(self, client: TrainerClient, kind: Kind, heard: asyncio.Event | None = None) -> None:
+        """Read one stream, again and again; a daemon may end it, or fail on it, without the link being lost."""
+        backoff = dataclasses.replace(self._backoff, attempt=0)
+        while True:
+            try:
+                async for message in await self._open(client, kind):
+                    backoff.reset()
+                    self._spoke()
+                    self.take(kind, message)
+                    if heard is not None:
+                        heard.set()
+            except ConnectError as error:
+                self._lose(error)
+                return
+            except DaemonError as error:
+                self._count("stream_error", f"{kind}: {error}")
+            except Exception as error:  # noqa: BLE001 - logged, counted, tried again
+                # A fault of our own must not end the stream for good.
+                _LOG.exception("the stream of %s of run %s failed", kind, self.feed.run_id)
+                self._count("stream_error", f"{kind}: {type(error).__name__}: {error}")
+            await asyncio.sleep(backoff.next())
+
+    async def _open(self, client: TrainerClient, kind: Kind) -> AsyncIterator[bytes]:
+        """Open a stream from where it is safe to: exactly after the last row with our daemon, from the start with another's.
+
+        Only ours keeps its numbers over a restart; in another's, a number that was seen may name a new step.
+        """
+        feed = self.feed
+        ours = await client.is_ours()
+        if kind == "steps":
+            return client.stream_steps(feed.run_id, feed.step_seq if ours else 0)
+        return client.stream_episodes(feed.run_id, feed.episode_seq if ours else 0)
+
+    def take(self, kind: Kind, message: object) -> None:
+        """Take a message in: raw from a stream, or parsed or a dict when fed by hand."""
+        inbox = self._inboxes[kind]
+        inbox.messages.append(message)
+        if len(inbox.messages) >= _FLUSH_AT:
+            self._flush(kind)
+        elif inbox.scheduled is None:
+            inbox.scheduled = asyncio.get_running_loop().call_later(_FLUSH_EVERY, self._flush, kind)
+
+    # -- gaps and the end ------------------------------------------------------------------------------------------
+
+    def _tend_soon(self) -> None:
+        if self._tending is None:
+            self._tending = asyncio.get_running_loop().call_later(_TEND_EVERY, self._tend)
+
+    def _tend(self) -> None:
+        """Look at what is missing, and at whether the run is at its end; come again while there is something to look at."""
+        self._tending = None
+        duplicates, self._duplicates = self._duplicates, self.feed.frames.duplicates
+        replaying = duplicates != self._duplicates
+        wanted = self._wanted()
+        now = time.monotonic()
+        # In the middle of a replay it is too early to say that it does not help.
+        if wanted and self._repair is None and now >= self._repair_at + (_REPAIR_MOST if replaying else 0.0):
+            self._repair = asyncio.get_running_loop().create_task(self._mend(wanted), name="repair")
+        self._end_if_all_is_here()
+        if wanted or (self.feed.state.ended and not self.feed.finished):
+            self._tend_soon()
+
+    def _wanted(self) -> list[Gap]:
+        """Return the gaps that may still be asked for."""
+        if self.feed.details is not None or not self._streams:
+            return []  # our own daemon has no more than its log, which was read in order
+        gaps = self.feed.frames.gaps()
+        self._asked = {gap: self._asked[gap] for gap in gaps if gap in self._asked}
+        # After the end nothing is on its way any more: asking once tells.
+        most = 1 if self.feed.state.ended else _ASKS
+        return [gap for gap in gaps if self._asked.get(gap, 0) < most]
+
+    async def _mend(self, wanted: list[Gap]) -> None:
+        """Open the steps' stream again from the start, and let the old one go when the new one speaks."""
+        client, held = self._client, self._streams.get("steps")
+        if client is None or held is None:
+            return
+        for gap in wanted:
+            self._asked[gap] = self._asked.get(gap, 0) + 1
+        _LOG.info("run %s: asking again for %d gaps", self.feed.run_id, len(wanted))
+        heard = asyncio.Event()
+        new = asyncio.get_running_loop().create_task(self._stream(client, "steps", heard), name=held.get_name())
+        try:
+            async with asyncio.timeout(_REPAIR_MOST):
+                await heard.wait()
+        except TimeoutError:
+            new.cancel()
+        except asyncio.CancelledError:
+            new.cancel()
+            raise
+        else:
+            held.cancel()
+            self._streams["steps"] = new
+        self._repair_wait = (
+            _REPAIR_FIRST if set(wanted) != set(self._asked) else min(2 * self._repair_wait, _REPAIR_MOST)
+        )
+        self._repair_at = time.monotonic() + self._repair_wait
+        self._repair = None
+        self._tend_soon()
+
+    def _end_if_all_is_here(self) -> None:
+        feed = self.feed
+        if feed.finished or not feed.state.ended:
+            return
+        details = feed.details
+        if details is not None:
+            if not (
+                details.ended
+                and feed.step_seq >= details.last_step_seq
+                and feed.episode_seq >= details.last_episode_seq
+            ):
+                return
+        else:
+            if feed.link.state != "live" or feed.quiet_for() < feed.grace:
+                return
+            feed.frames.settle()
+            if self._repair is not None or self._wanted():
+                self._tend_soon()
+                return
+        feed.finish()
+        _LOG.info("run %s has ended: %s", feed.run_id, feed.state.value)
+        self._publish(Ended(feed.run_id, feed.state, feed.reason))
+
+    # -- messages to rows ------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Take in what waits."""
+        for kind in KINDS:
+            self._flush(kind)
+
+    def _flush(self, kind: Kind) -> None:
+        """Turn what waits into a batch, and that into rows."""
+        inbox = self._inboxes[kind]
+        if inbox.scheduled is not None:
+            inbox.scheduled.cancel()
+            inbox.scheduled = None
+        messages, inbox.messages = inbox.messages, []
+        if not messages:
+            return
+        feed, frames = self.feed, self.feed.frames
+        try:
+            batches, last = _batches(kind, messages, feed.run_id)
+            for batch, problems in batches:
+                frames.count(problems)
+                if batch.num_rows:
+                    new = frames.append_steps(batch) if kind == "steps" else frames.append_episodes(batch)
+                    self._publish(Arrival(feed.run_id, kind, batch, new))
+            if last and kind == "steps":
+                feed.step_seq = last
+            elif last:
+                feed.episode_seq = last
+        except Exception as error:  # noqa: BLE001 - logged and counted
+            _LOG.exception("%d %s of run %s could not be taken in", len(messages), kind, feed.run_id)
+            detail = f"{kind} could not be taken in, {type(error).__name__}: {error}"
+            frames.count([Problem("internal_error", detail, repr(messages[0]), len(messages))])
+        feed.touch()
+        if feed.details is not None:
+            self._end_if_all_is_here()
+        self._tend_soon()
+
+    def _count(self, kind: str, detail: str) -> None:
+        self.feed.frames.count([Problem(kind, detail)])
+
+
+def _batches(kind: Kind, items: list[Any], run_id: str) -> tuple[list[normalize.Batch], int]:
+    """Return the batches of some messages (raw, or parsed and fed by hand) and dicts, and the last sequence number; 0: none."""
+    steps = kind == "steps"
+    wire: list[Any] = [item for item in items if not isinstance(item, bytes | collections.abc.Mapping)]
+    fed = [item for item in items if isinstance(item, collections.abc.Mapping)]
+    raws = [item for item in items if isinstance(item, bytes)]
+    parsed = normalize.parse_messages(trainer_pb2.RunStep if steps else trainer_pb2.RunEpisode, raws)
+    problems = [*parsed.problems, *_strangers(parsed.messages, run_id)]
+    wire += [message for message in parsed.messages if message.run_id == run_id]
+    batches = []
+    if wire or problems:
+        batch, more = (normalize.steps_from_messages if steps else normalize.episodes_from_messages)(wire)
+        batches.append(normalize.Batch(batch, problems + more))
+    if fed:
+        batches.append((normalize.steps_from_events if steps else normalize.episodes_from_events)(fed))
+    return batches, parsed.messages[-1].seq_id if parsed.messages else 0
+
+
+def _strangers(messages: list[Any], run_id: str) -> list[Problem]:
+    """Return what there is to say of messages that name another run; one that names none is taken to be of the run it was asked for."""
+    problems = []
+    for message in messages:
+        if message.run_id == run_id:
+            continue
+        if message.run_id:
+            detail = f"a message of run {message.run_id!r} came in the stream of {run_id!r}; it was left out"
+            problems.append(Problem("wrong_run", detail, cut(message)))
+        else:
+            message.run_id = run_id
+            problems.append(Problem("empty_run_id", f"a message names no run; taken to be of {run_id!r}"))
+    return problems

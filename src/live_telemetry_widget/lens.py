@@ -1,0 +1,144 @@
+"""One agent of a run, asked the same questions as the whole: what a view reads.
+
+Examples
+--------
+>>> from live_telemetry_widget import frames, lens, normalize
+>>> run = frames.RunFrames("r")
+>>> events = [{"episode": 0, "step_index": i, "agent_id": a} for i in range(3) for a in ("left", "right")]
+>>> _ = run.append_steps(normalize.steps_from_events(events).batch)
+>>> right = lens.AgentFrames(run, "right")
+>>> right.step_count, right.rows(1, 2).column("step_index").to_pylist()
+(3, [1, 2])
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from live_telemetry_widget.frames import Cursor, Delta
+
+if TYPE_CHECKING:
+    from live_telemetry_widget._rows import Numbers
+    from live_telemetry_widget.frames import RunFrames
+    from live_telemetry_widget.schema import Problem
+
+
+class Frames(Protocol):
+    """What a view asks of the frames, of a whole run or through a lens."""
+
+    @property
+    def revision(self) -> int:
+        """Grows with every change."""
+
+    @property
+    def step_count(self) -> int:
+        """How many steps there are."""
+
+    @property
+    def episode_count(self) -> int:
+        """How many episodes there are."""
+
+    @property
+    def agents(self) -> list[str]:
+        """The agents, in order of first sight."""
+
+    def problems(self) -> list[Problem]:
+        """Return what was wrong with the data."""
+
+    def rows(self, first: int, count: int) -> pa.Table:
+        """Return steps by row number."""
+
+    def episode_rows(self, first: int, count: int) -> pa.Table:
+        """Return episodes by ordinal, with their ordinal in column ``row``."""
+
+    def since(self, cursor: Cursor, max_steps: int, max_episodes: int) -> Delta:
+        """Return what came after a cursor."""
+
+
+class AgentFrames:
+    """The rows of one agent, numbered from 0.
+
+    What came since the last question is looked through at the next, once.
+    """
+
+    def __init__(self, frames: RunFrames, agent_id: str) -> None:
+        self.agent_id = agent_id
+        self._frames = frames
+        self._lock = threading.Lock()
+        self._rows: Numbers = np.zeros(1_024, np.int64)
+        self._count = 0
+        self._ordinals: list[int] = []
+        self._seen = (0, 0)
+
+    def _follow(self) -> None:
+        rows, ordinals, *seen = self._frames.of_agent(self.agent_id, *self._seen)
+        self._seen = (seen[0], seen[1])
+        self._ordinals += ordinals
+        end = self._count + len(rows)
+        if end > len(self._rows):
+            self._rows = np.resize(self._rows, max(end, 2 * len(self._rows)))
+        self._rows[self._count : end] = rows
+        self._count = end
+
+    @property
+    def revision(self) -> int:
+        """Grows with every change of the run."""
+        return self._frames.revision
+
+    @property
+    def step_count(self) -> int:
+        """How many steps the agent has."""
+        with self._lock:
+            self._follow()
+            return self._count
+
+    @property
+    def episode_count(self) -> int:
+        """How many episodes the agent has."""
+        with self._lock:
+            self._follow()
+            return len(self._ordinals)
+
+    @property
+    def agents(self) -> list[str]:
+        """The agent."""
+        return [self.agent_id]
+
+    def problems(self) -> list[Problem]:
+        """Return what was wrong with the data of the run."""
+        return self._frames.problems()
+
+    def rows(self, first: int, count: int) -> pa.Table:
+        """Return the agent's steps by row number (order of arrival)."""
+        with self._lock:
+            self._follow()
+            first = max(first, 0)
+            return self._frames.take(self._rows[first : min(first + count, self._count)])
+
+    def episode_rows(self, first: int, count: int) -> pa.Table:
+        """Return the agent's episodes by ordinal, with their ordinal in column ``row``."""
+        with self._lock:
+            self._follow()
+            first = max(first, 0)
+            return self._episodes(list(range(first, min(first + count, len(self._ordinals)))))
+
+    def since(self, cursor: Cursor, max_steps: int, max_episodes: int) -> Delta:
+        """Return what came after `cursor`: the newest `max_steps` rows of it, and the `max_episodes` last changed episodes."""
+        with self._lock:
+            revision = self._frames.revision
+            self._follow()
+            first = max(cursor.rows, self._count - max_steps)
+            changed = self._frames.changed(cursor.revision, max_episodes, self.agent_id)
+            places = np.searchsorted(np.array(self._ordinals, np.int64), np.array(changed, np.int64))
+            # Those that came since are of the next delta: the revision that it begins at is older than they are.
+            known = [at for at in places.tolist() if at < len(self._ordinals)]
+            steps = self._frames.take(self._rows[first : self._count])
+            return Delta(first, steps, self._episodes(known), Cursor(self._count, revision))
+
+    def _episodes(self, places: list[int]) -> pa.Table:
+        table = self._frames.take_episodes(self._ordinals[at] for at in places)
+        return table.set_column(table.schema.get_field_index("row"), "row", pa.array(places, pa.int64()))

@@ -1,0 +1,1 @@
+"""What tests need to misbehave on purpose: an unruly daemon, a cable cutter."""
