@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.daemon.server import Daemon
 
+_LOG: Final = logging.getLogger(__name__)
 _ADDRESS: Final = "127.0.0.1:50055"
 
 
@@ -71,8 +72,12 @@ def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "serve",
         help="run a trainer daemon",
-        description="Run a trainer daemon: it takes telemetry from workers, keeps it, and streams it to notebooks. "
-        "Stop it with Ctrl-C or SIGTERM; it commits what it has received first.",
+        usage="live-telemetry serve [options]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Run a trainer daemon. It takes telemetry from workers, keeps all of it, streams it to notebooks, and starts\n"
+        "the workers of runs that are submitted to it. Ctrl-C or SIGTERM stops it: it ends its workers, takes their\n"
+        "last words, and commits all that it has received.",
+        epilog="docs/operations.md has a systemd unit, sizes, back-up and what to do when something is wrong.",
     )
     parser.add_argument(
         "--listen", default=_ADDRESS, metavar="HOST:PORT", help="default: %(default)s; port 0: a free one"
@@ -84,9 +89,51 @@ def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
         metavar="DIR",
         help="where runs are kept; default: %(default)s",
     )
-    parser.add_argument("--strict", action="store_true", help="take telemetry only from registered workers")
-    parser.add_argument(
+    workers = parser.add_argument_group("workers that it starts")
+    workers.add_argument(
+        "--dispatch",
+        default="same-user",
+        choices=["same-user", "anyone", "never"],
+        help="whose submitted commands are run: those of this user on this machine (the default); of anyone who reaches "
+        "the address, which is as good as a shell for them; nobody's, runs are only registered",
+    )
+    workers.add_argument(
+        "--grace",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="between SIGTERM and SIGKILL for a worker that is to end; default: %(default)g",
+    )
+    workers.add_argument(
+        "--keep-workers",
+        action="store_true",
+        help="leave workers running at the end; the next daemon on the same directory and address goes on with them",
+    )
+    workers.add_argument(
+        "--gpus", type=_count, default=0, metavar="N", help="give out GPUs 0 to N-1 to runs that ask; default: none"
+    )
+    runs = parser.add_argument_group("runs, whoever started their workers")
+    runs.add_argument(
+        "--heartbeat-timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="a run whose worker sends heartbeats has failed when it is silent for so long; 0: never; default: %(default)g",
+    )
+    runs.add_argument(
+        "--silence-timeout",
+        type=_seconds,
+        default=3_600.0,
+        metavar="SECONDS",
+        help="the same for a worker that never sent one; default: %(default)g",
+    )
+    runs.add_argument("--strict", action="store_true", help="take telemetry only with the session token of its run")
+    logs = parser.add_argument_group("what it says of itself, on standard error")
+    logs.add_argument(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="default: %(default)s"
+    )
+    logs.add_argument(
+        "--log-format", default="text", choices=["text", "json"], help="json: one object a line; default: %(default)s"
     )
     parser.add_argument(
         "--exit-with-stdin",
@@ -96,15 +143,39 @@ def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser.set_defaults(call=_serve)
 
 
-def _serve(arguments: argparse.Namespace) -> int:
-    from live_telemetry_widget.daemon import server
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        msg = f"{text!r} is no number of seconds from 0"
+        raise argparse.ArgumentTypeError(msg)
+    return seconds
 
-    logging.basicConfig(
-        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        msg = f"{text!r} is below 0"
+        raise argparse.ArgumentTypeError(msg)
+    return count
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from live_telemetry_widget.daemon import logs, server
+    from live_telemetry_widget.daemon.settings import Settings
+
+    logs.configure(arguments.log_level, arguments.log_format)
+    settings = Settings(
+        strict=arguments.strict,
+        dispatch=arguments.dispatch,
+        grace=arguments.grace,
+        heartbeat_timeout=arguments.heartbeat_timeout,
+        silence_timeout=arguments.silence_timeout,
+        keep_workers=arguments.keep_workers,
+        gpus=arguments.gpus,
     )
 
     def ready(daemon: Daemon) -> None:
-        print(f"serving on {daemon.address}, data in {arguments.data_dir}", file=sys.stderr, flush=True)
+        _LOG.info("serving on %s, data in %s", daemon.address, arguments.data_dir)
         if arguments.exit_with_stdin:
             print(json.dumps({"address": daemon.address, "pid": os.getpid()}), flush=True)
 
@@ -112,7 +183,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         stop = asyncio.Event()
         if arguments.exit_with_stdin:
             _when_stdin_closes(stop)
-        await server.run(arguments.data_dir, arguments.listen, strict=arguments.strict, ready=ready, stop=stop)
+        await server.run(arguments.data_dir, arguments.listen, settings, ready=ready, stop=stop)
 
     asyncio.run(serve())
     return 0
@@ -146,6 +217,35 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--agent-id", default="", metavar="ID", help="for events that name no agent")
     parser.add_argument("--worker-id", default="", metavar="ID", help="for events that name no worker")
     parser.add_argument("--name", default="", help="what people call the run")
+    parser.add_argument(
+        "--control-stdin",
+        action="store_true",
+        help="the worker's standard input is not ours but for control lines (docs/wire.md), if it says that it listens",
+    )
+    parser.add_argument(
+        "--grace",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="between SIGTERM and SIGKILL when the daemon cancels the run; default: %(default)g",
+    )
+    parser.add_argument(
+        "--heartbeat", type=_seconds, default=5.0, metavar="SECONDS", help="between heartbeats; default: %(default)g"
+    )
+    parser.add_argument(
+        "--drain-timeout",
+        type=_seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="for the daemon to confirm what is left when the worker has ended; default: %(default)g",
+    )
+    parser.add_argument(
+        "--away-timeout",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="end the worker when no daemon answers for so long; default: never, it waits",
+    )
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="the worker and its arguments, after --")
     parser.set_defaults(call=_run)
 
@@ -160,6 +260,11 @@ def _run(arguments: argparse.Namespace) -> int:
         agent_id=arguments.agent_id,
         worker_id=arguments.worker_id,
         name=arguments.name,
+        control_stdin=arguments.control_stdin,
+        grace=arguments.grace,
+        heartbeat=arguments.heartbeat,
+        drain_timeout=arguments.drain_timeout,
+        away_timeout=arguments.away_timeout,
     )
 
 
@@ -206,7 +311,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     with serve(arguments.data_dir, arguments.listen) as server:
         print(f'ltw.connect("{server.address}").run("{run_id}")', flush=True)
         code = proxy.run(
-            command, daemon=server.address, run_id=run_id, agent_id="", worker_id="", name=f"demo {arguments.env}"
+            command, daemon=server.address, run_id=run_id, name=f"demo {arguments.env}", control_stdin=True
         )
         if not arguments.exit:
             print(f"the worker has ended with exit code {code}; Ctrl-C ends the daemon", flush=True)

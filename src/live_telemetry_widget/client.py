@@ -270,9 +270,34 @@ class TrainerClient:
         return RunDetails(answer.config_json, answer.last_step_seq, answer.last_episode_seq, answer.ended)
 
     async def cancel_run(self, run_id: str) -> None:
-        """Ask the daemon to end a run."""
+        """Ask the daemon to end a run; it ends when its worker has."""
         with self._translated():
             await self._trainer.CancelRun(trainer_pb2.CancelRunRequest(run_id=run_id), timeout=_CALL_TIMEOUT)
+
+    async def control(self, run_id: str, **event: int) -> None:
+        """Send a run's worker ``pause=True``, ``resume=True``, ``max_rate_hz=N`` or ``grant_steps=N``; return when its proxy has taken it.
+
+        Raises
+        ------
+        DaemonError
+            The daemon relays no such thing, or has nobody to relay it to; the message says why.
+        """
+        request = trainer_pb2.ControlEvent(run_id=run_id, **event)  # type: ignore[arg-type]  # the wire checks better
+        try:
+            stream = self._trainer.ControlStream(iter([request]), timeout=_CALL_TIMEOUT)
+            answer = await stream.read()
+        except grpc.aio.AioRpcError as error:
+            # The latter is what generation 1, which does not know the call, has for it.
+            if error.code() in {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL}:
+                msg = (
+                    f"the daemon at {self.address} does not relay {', '.join(event)} to workers "
+                    f"({error.code().name}: {error.details()}); one started with `live-telemetry serve` does"
+                )
+                raise DaemonError(msg) from error
+            raise self._error(error) from error
+        if answer is grpc.aio.EOF:
+            msg = f"the daemon at {self.address} took {', '.join(event)} for run {run_id!r} and did not say that it was heeded"
+            raise DaemonError(msg)
 
     @contextlib.contextmanager
     def _translated(self):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a context manager for this class alone

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import os
 
 LOG_NAME: Final = "daemon.log"
-#: Seconds that the daemon is given to commit and close before it is killed.
-_PATIENCE: Final = 10.0
+#: Seconds that the daemon is given to end its workers, commit and close before it is killed.
+_PATIENCE: Final = 20.0
 _TAIL: Final = 2_000
 
 

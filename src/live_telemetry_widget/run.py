@@ -21,11 +21,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from live_telemetry_widget import _columns
-from live_telemetry_widget.errors import RunNotFoundError, WaitTimeoutError
+from live_telemetry_widget.errors import ClosedError, RunNotFoundError, WaitTimeoutError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     import pyarrow as pa
 
+    from live_telemetry_widget.client import TrainerClient
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.live import LiveView
     from live_telemetry_widget.schema import RunState
@@ -181,6 +184,67 @@ class Run:
             f"{feed.frames.episode_count} episodes here{known}{why}"
         )
         raise WaitTimeoutError(msg)
+
+    def pause(self) -> None:
+        """Have the worker make no more steps until :meth:`resume`; returns when its proxy has heeded it.
+
+        A worker that reads control lines stops at its next step; any other is held by its pipe, and may first compute some hundred
+        steps that are shown after :meth:`resume`.
+
+        Raises
+        ------
+        DaemonError
+            The run has ended, or nobody listens for it: its proxy cannot, or another's daemon relays nothing. The message says which.
+        ConnectError
+            No daemon answers.
+        ClosedError
+            This is a recording: there is nothing to pause.
+        """
+        self._control(pause=True)
+
+    def resume(self) -> None:
+        """Have the worker go on; raises as :meth:`pause`."""
+        self._control(resume=True)
+
+    def set_rate(self, hz: int | None) -> None:
+        """Have the worker make so many steps a second at most; raises as :meth:`pause`.
+
+        Parameters
+        ----------
+        hz
+            From 1; None: as many as it can.
+
+        Raises
+        ------
+        ValueError
+            `hz` is no such number.
+        """
+        if hz is not None and (isinstance(hz, bool) or not isinstance(hz, int) or not 1 <= hz < 2**32):
+            msg = f"hz is {hz!r}; give a whole number from 1, or None for no limit"
+            raise ValueError(msg)
+        self._control(max_rate_hz=hz or 0)
+
+    def cancel(self) -> None:
+        """Have the worker ended. Returns when that is under way; :meth:`wait` waits for the end.
+
+        Raises
+        ------
+        ConnectError
+            No daemon answers.
+        ClosedError
+            This is a recording: there is nothing to end.
+        """
+        self._ask(lambda client: client.cancel_run(self.run_id))
+
+    def _control(self, **event: int) -> None:
+        self._ask(lambda client: client.control(self.run_id, **event))
+
+    def _ask(self, call: Callable[[TrainerClient], Coroutine[Any, Any, None]]) -> None:
+        hub = getattr(self._owner, "hub", None)
+        if hub is None:
+            msg = f"run {self.run_id!r} is not followed at a daemon, so there is no worker to reach; ltw.connect(...).run(...) has one"
+            raise ClosedError(msg)
+        hub.ask(call)
 
     def view(self) -> LiveTelemetryWidget:
         """Return the live view, an ipywidget like any other; the same one until it is closed."""

@@ -74,9 +74,10 @@ class DaemonProcess:
         """Ask what there is of a run."""
         return self.telemetry.DescribeRun(ours.DescribeRunRequest(run_id=run_id), timeout=LIMIT)
 
-    def publish(self, steps: Any) -> Any:
+    def publish(self, steps: Any, token: str = "") -> Any:
         """Publish steps and wait for the answer."""
-        return self.trainer.PublishRunSteps(iter(steps), timeout=2 * LIMIT)
+        metadata = [("session-token", token)] if token else []
+        return self.trainer.PublishRunSteps(iter(steps), timeout=2 * LIMIT, metadata=metadata)
 
     def steps(self, since: int = 0, run_id: str = "r") -> Any:
         """Stream steps."""
@@ -163,6 +164,10 @@ def ending(outcome: int, run_id: str = "r") -> Any:
     return telemetry("FinishRun", ours.FinishRunRequest(run_id=run_id, outcome=outcome))
 
 
+def control(**event: Any) -> Any:
+    return lambda daemon: next(daemon.trainer.ControlStream(iter([wire.ControlEvent(**event)]), timeout=LIMIT))
+
+
 # Run "r" is open, run "over" has ended.
 REFUSALS = {
     "submit what is no JSON": (request("SubmitRun", wire.SubmitRunRequest(config_json="x")), Code.INVALID_ARGUMENT),
@@ -188,10 +193,12 @@ REFUSALS = {
     "publish to an unknown run": (published(step(0, "none")), Code.NOT_FOUND),
     "publish to two runs": (published(step(0), step(1, "over")), Code.INVALID_ARGUMENT),
     "publish episodes to an unknown run": (published_episodes(wire.RunEpisode(run_id="none")), Code.NOT_FOUND),
-    "control": (
-        lambda daemon: next(daemon.trainer.ControlStream(iter([wire.ControlEvent(run_id="r")]), timeout=LIMIT)),
-        Code.UNIMPLEMENTED,
-    ),
+    "control with nothing": (control(run_id="r"), Code.INVALID_ARGUMENT),
+    "control of no run": (control(pause=True), Code.INVALID_ARGUMENT),
+    "control of an unknown run": (control(run_id="none", pause=True), Code.NOT_FOUND),
+    "control of a run that ended": (control(run_id="over", pause=True), Code.FAILED_PRECONDITION),
+    "control of a run without a worker that takes it": (control(run_id="r", resume=True), Code.FAILED_PRECONDITION),
+    "a pause that is none": (control(run_id="r", pause=False), Code.INVALID_ARGUMENT),
     "open a run that ended": (telemetry("OpenRun", ours.OpenRunRequest(run_id="over")), Code.FAILED_PRECONDITION),
     "open with a broken config": (
         telemetry("OpenRun", ours.OpenRunRequest(run_id="new", config_json="[]")),
@@ -229,7 +236,8 @@ def test_health_tells_the_truth(daemon: DaemonProcess) -> None:
     assert abs(health.started_at.ToNanoseconds() / 1e9 - time.time()) < LIMIT
 
 
-def test_a_submitted_run_is_listed_and_the_same_config_is_the_same_run(daemon: DaemonProcess) -> None:
+def test_a_submitted_run_is_listed_and_the_same_config_is_the_same_run(start: Start) -> None:
+    daemon = start("--dispatch", "never")
     text = json.dumps(CONFIG)
     first = daemon.trainer.SubmitRun(wire.SubmitRunRequest(config_json=text), timeout=LIMIT)
     assert daemon.trainer.SubmitRun(wire.SubmitRunRequest(config_json=text), timeout=LIMIT) == first
@@ -241,7 +249,8 @@ def test_a_submitted_run_is_listed_and_the_same_config_is_the_same_run(daemon: D
         assert len(answer.runs) == count
 
 
-def test_the_conversation_of_a_generation_2_worker(daemon: DaemonProcess) -> None:
+def test_the_conversation_of_a_generation_2_worker_that_the_daemon_did_not_start(start: Start) -> None:
+    daemon = start("--dispatch", "never")
     watch = daemon.trainer.WatchRuns(wire.WatchRunsRequest(), timeout=LIMIT)
     run_id = daemon.trainer.SubmitRun(wire.SubmitRunRequest(config_json=json.dumps(CONFIG)), timeout=LIMIT).run_id
     token = daemon.trainer.RegisterWorker(
@@ -282,8 +291,23 @@ def test_a_generation_1_proxy_that_never_registers_is_taken_unless_the_daemon_is
         daemon.open_run()
     assert lenient.publish([step(0)]).accepted == 1
     assert refused(lambda: strict.publish([step(0)])) == Code.FAILED_PRECONDITION
-    strict.trainer.RegisterWorker(wire.RegisterWorkerRequest(run_id="r"), timeout=LIMIT)
-    assert strict.publish([step(0)]).accepted == 1
+    answer = strict.trainer.RegisterWorker(wire.RegisterWorkerRequest(run_id="r"), timeout=LIMIT)
+    assert refused(lambda: strict.publish([step(0)])) == Code.FAILED_PRECONDITION
+    assert strict.publish([step(0)], answer.session_token).accepted == 1
+
+
+def test_a_publisher_that_carries_a_token_is_held_to_its_run_also_after_a_restart(start: Start) -> None:
+    daemon = start()
+    daemon.open_run("mine")
+    daemon.open_run("yours")
+    token = daemon.trainer.RegisterWorker(wire.RegisterWorkerRequest(run_id="mine"), timeout=LIMIT).session_token
+    for _ in range(2):
+        assert daemon.publish([step(0, "mine")], token).accepted == 1
+        assert refused(lambda daemon=daemon: daemon.publish([step(0, "yours")], token)) == Code.PERMISSION_DENIED
+        assert refused(lambda daemon=daemon: daemon.publish([step(0, "mine")], token + "0")) == Code.PERMISSION_DENIED
+        assert daemon.publish([step(0, "yours")]).accepted == 1
+        daemon.end()
+        daemon = start()
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ HOSTS = {
     "keepachangelog.com",
     "semver.org",
     "anywidget.dev",
+    "json-schema.org",
     "gymnasium.farama.org",
 }
 #: Where a machine of ours keeps things. (Cut in two, so that this file is not found by its own test.)

@@ -104,6 +104,15 @@ def _check_values(config: dict[str, Any]) -> None:
     fine = type(requested) is int and 0 <= requested <= _MOST_GPUS
     _need(fine, "resources.gpus.requested", f"an integer from 0 to {_MOST_GPUS}", requested)
     _need(isinstance(mandatory, bool), "resources.gpus.mandatory", _WORDS[bool], mandatory)
+    schedule = config.get("schedule") or {}
+    for name in ("max_duration_seconds", "max_steps"):
+        limit = schedule.get(name)
+        _need(limit is None or (_number(limit) and limit > 0), f"schedule.{name}", "a number above 0", limit)
+    # A command with a zero byte in it cannot be started, nor can a variable with "=" in its name be set.
+    texts = [config["entry_point"], *arguments, *environment.values()]
+    _need(not any("\0" in text for text in texts), "entry_point, arguments or environment", "free of zero bytes", texts)
+    fine = all(name and not set(name) & {"=", "\0"} for name in environment)
+    _need(fine, "environment", "an object of variables, none with '=' in its name", list(environment))
 
 
 def _number(value: object) -> bool:
@@ -118,6 +127,13 @@ def digest_of(config: dict[str, Any]) -> str:
     """
     canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def worker_of(config: dict[str, Any], name: str) -> str:
+    """Return a text of ``metadata.worker``, such as ``agent_id``, or an empty one."""
+    worker = (config.get("metadata") or {}).get("worker")
+    value = worker.get(name) if isinstance(worker, dict) else None
+    return value if isinstance(value, str) else ""
 
 
 def ulid_in(config: dict[str, Any]) -> str:

@@ -7,8 +7,10 @@ import collections
 import logging
 from typing import TYPE_CHECKING, Final
 
-from live_telemetry_widget import normalize
-from live_telemetry_widget.daemon.refusal import invalid, precondition
+import grpc
+
+from live_telemetry_widget import _names, normalize
+from live_telemetry_widget.daemon.refusal import RefusalError, invalid, precondition
 from live_telemetry_widget.proto import trainer_pb2
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Intake:
     Parameters
     ----------
     strict
-        Refuse publishers of a run of which no worker has registered.
+        Refuse publishers that carry no session token.
     """
 
     def __init__(self, log: DurableLog, runs: Registry, *, strict: bool) -> None:
@@ -44,16 +46,19 @@ class Intake:
         #: What was wrong with data, by run and kind of problem.
         self.problems: dict[str, collections.Counter[str]] = {}
 
-    async def publish(self, kind: Kind, messages: AsyncIterator[Message]) -> trainer_pb2.PublishTelemetryResponse:
+    async def publish(
+        self, kind: Kind, messages: AsyncIterator[Message], token: str = ""
+    ) -> trainer_pb2.PublishTelemetryResponse:
         """Commit a stream of messages; the answer counts what is committed.
 
-        What was received is committed too when the stream breaks off, or is refused half-way.
+        What was received is committed too when the stream breaks off, or is refused half-way. A publisher that carries a session
+        token is held to the run that it was issued for.
         """
         stream: _Stream | None = None
         try:
             async for message in messages:
                 if stream is None:
-                    stream = self._begin(kind, message.run_id)
+                    stream = self._begin(kind, message.run_id, token)
                 elif message.run_id != stream.run_id:
                     msg = f"a stream is of one run: this one began with {stream.run_id!r}, then came {message.run_id!r}"
                     raise invalid(msg)
@@ -68,13 +73,19 @@ class Intake:
             return trainer_pb2.PublishTelemetryResponse(accepted=stream.kept, dropped=stream.received - stream.kept)
         return trainer_pb2.PublishTelemetryResponse()
 
-    def _begin(self, kind: Kind, run_id: str) -> _Stream:
+    def _begin(self, kind: Kind, run_id: str, token: str) -> _Stream:
         if not run_id:
             msg = "run_id is empty; say in every message to which run it belongs"
             raise invalid(msg)
         self.runs.find(run_id)
-        if self._strict and not self.runs.registered(run_id):
-            msg = f"no worker of run {run_id!r} has registered, and this daemon is strict; call RegisterWorker first"
+        if token and not self.runs.tokens.valid(token, run_id):
+            msg = f"the session token is not one of run {run_id!r}; RegisterWorker gives one for each run"
+            raise RefusalError(grpc.StatusCode.PERMISSION_DENIED, msg)
+        if self._strict and not token:
+            msg = (
+                f"this daemon is strict: telemetry of run {run_id!r} needs the session token that RegisterWorker answers, "
+                f"as metadata {_names.SESSION_TOKEN!r}"
+            )
             raise precondition(msg)
         return _Stream(self, kind, run_id)
 
@@ -128,6 +139,8 @@ class _Stream:
             return
         if self._kind == "steps":
             self._intake.runs.stepping(self.run_id)
+        else:
+            self._intake.runs.alive(self.run_id)
         # A publisher that sends again what was committed belongs here: see issue 4. Readers merge copies by identity.
         self.kept += batch.num_rows
         self._last_commit = self._intake.log.append(self.run_id, self._kind, batch)

@@ -14,6 +14,8 @@ import grpc
 
 from live_telemetry_widget.daemon import config as run_config
 from live_telemetry_widget.daemon.refusal import RefusalError, precondition
+from live_telemetry_widget.daemon.silence import Pulse
+from live_telemetry_widget.daemon.tokens import Tokens
 from live_telemetry_widget.errors import ClosedError
 from live_telemetry_widget.proto import trainer_pb2
 from live_telemetry_widget.store import RunRow
@@ -35,7 +37,8 @@ TERM: Final = int(trainer_pb2.RUN_STATUS_TERM)
 NAMES: Final = {INIT: "INIT", HSHK: "HSHK", RDY: "RDY", EXEC: "EXEC", PAUSE: "PAUSE", FAULT: "FAULT", TERM: "TERM"}
 ENDED: Final = frozenset({FAULT, TERM})
 
-#: What may follow a state. Steps may come without a handshake: proxies of generation 1 do not know it.
+#: What may follow a state; docs/decisions/0004-run-management.md says what each is. Steps may come without a handshake:
+#: proxies of generation 1 do not know it.
 MAY_FOLLOW: Final = {
     INIT: frozenset({HSHK, EXEC, FAULT, TERM}),
     HSHK: frozenset({RDY, EXEC, FAULT, TERM}),
@@ -53,13 +56,33 @@ class Registry:
     """The runs, in memory and in the log. Lives on the daemon's event loop.
 
     A change is seen here at once, by watchers once it is committed, and by whoever made it when the call returns.
+
+    Attributes
+    ----------
+    pulse : Pulse
+        When each run showed life.
+    tokens : Tokens
+        What registered workers are given.
     """
 
-    def __init__(self, log: DurableLog, rows: Collection[RunRow], *, changes_kept: int = _CHANGES_KEPT) -> None:
+    def __init__(
+        self,
+        log: DurableLog,
+        rows: Collection[RunRow],
+        *,
+        tokens: Tokens | None = None,
+        changes_kept: int = _CHANGES_KEPT,
+    ) -> None:
+        self.pulse = Pulse()
+        self.tokens = tokens or Tokens(secrets.token_bytes())
         self._log = log
         self._runs = {row.run_id: row for row in rows}
         self._by_digest = {row.digest: row.run_id for row in rows if row.digest}
-        self._workers: dict[str, dict[str, str]] = {}
+        #: Runs of which a worker has registered with this daemon, and whether one of them takes control events.
+        self._workers: dict[str, bool] = {}
+        self._active = {row.run_id for row in rows if row.status not in ENDED}
+        #: Runs that are to end, and what to say of their end.
+        self._wishes: dict[str, str] = {}
         self._seq = max((row.record_seq for row in rows), default=0)
         self._changes: collections.deque[RunRow] = collections.deque()
         self._changes_kept = changes_kept
@@ -81,22 +104,41 @@ class Registry:
         """Return the runs in one of `statuses` (in any, when there are none), oldest first."""
         return [run for run in self._runs.values() if not statuses or run.status in statuses]
 
+    def active(self) -> tuple[RunRow, ...]:
+        """Return the runs that have not ended."""
+        return tuple(self._runs[run_id] for run_id in self._active)
+
+    def alive(self, run_id: str) -> None:
+        """Note that a run shows life."""
+        if run_id in self._active:
+            self.pulse.beat(run_id)
+
     # -- making ------------------------------------------------------------------------------------------------------
 
     async def submit(self, run_id: str, config_json: str) -> RunRow:
         """Make a run of a client's config, or return the one that the same config made before."""
         config = run_config.parse_config(config_json)
         digest = run_config.digest_of(config)
-        held = self._by_digest.get(digest)
+        held = self.of_digest(digest)
         if held is not None:
-            return self._runs[held]
+            return held
         chosen = run_config.check_run_id(run_id) if run_id else run_config.ulid_in(config) or run_config.new_ulid()
         if chosen in self._runs:
             msg = f"run {chosen!r} exists, with another config; choose another run_id"
             raise RefusalError(grpc.StatusCode.ALREADY_EXISTS, msg)
         self._by_digest[digest] = chosen
-        # Its worker comes by itself for now: see issue 4 for dispatching it from here.
-        return await self._make(chosen, digest, config_json)
+        try:
+            return await self._make(chosen, digest, config_json)
+        except Exception:
+            # Not committed (the disk is full): when it is submitted again, it must not be taken for one that is.
+            del self._by_digest[digest], self._runs[chosen]
+            self._active.discard(chosen)
+            raise
+
+    def of_digest(self, digest: str) -> RunRow | None:
+        """Return the run that was made of a config with that digest."""
+        held = self._by_digest.get(digest)
+        return None if held is None else self._runs[held]
 
     async def open(self, run_id: str, config_json: str) -> tuple[RunRow, bool]:
         """Make a run for a worker that runs by itself; return it and whether it is new."""
@@ -123,6 +165,7 @@ class Registry:
         self._seq += 1
         run = dataclasses.replace(run, updated_at=now, record_seq=self._seq)
         self._runs[run.run_id] = run
+        (self._active.discard if run.status in ENDED else self._active.add)(run.run_id)
         saved: asyncio.Future[RunRow] = asyncio.get_running_loop().create_future()
 
         def publish(committed: asyncio.Future[None]) -> None:
@@ -157,28 +200,40 @@ class Registry:
         _LOG.info("run %s: %s -> %s%s", run.run_id, NAMES[run.status], NAMES[status], f" ({reason})" if reason else "")
         return self._save(dataclasses.replace(run, status=status, failure_reason=reason), time.time_ns())
 
-    async def register(self, run_id: str, worker_id: str) -> str:
+    async def dispatched(self, run_id: str) -> None:
+        """Note that a run's worker was started and its handshake is awaited."""
+        self.alive(run_id)
+        if self._runs[run_id].status == INIT:
+            await self._move(self._runs[run_id], HSHK)
+
+    async def register(self, run_id: str, worker_id: str, *, takes_control: bool = False) -> str:
         """Take a worker's handshake; return its session token."""
         run = self.find(run_id)
         if run.status in ENDED:
             msg = f"run {run_id!r} has ended; a worker cannot join it"
             raise precondition(msg)
-        token = secrets.token_urlsafe()
-        self._workers.setdefault(run_id, {})[token] = worker_id
+        _LOG.info("run %s: worker %r registers", run_id, worker_id)
+        self.alive(run_id)
+        self._workers[run_id] = takes_control or self._workers.get(run_id, False)
         if run.status == INIT:
             await self._move(run, HSHK)
         # Somebody else may have moved it on meanwhile.
         if self._runs[run_id].status == HSHK:
             await self._move(self._runs[run_id], RDY)
-        return token
+        return self.tokens.issue(run_id)
 
     def registered(self, run_id: str) -> bool:
         """Whether a worker of the run has shaken hands with this daemon."""
         return run_id in self._workers
 
+    def takes_control(self, run_id: str) -> bool:
+        """Whether a worker of the run has said that it takes control events."""
+        return self._workers.get(run_id, False)
+
     def stepping(self, run_id: str) -> None:
         """Note that steps come: the run executes. Committed before steps that are queued after this call."""
         run = self._runs[run_id]
+        self.alive(run_id)
         if run.status in {INIT, HSHK, RDY}:
             # Nobody waits for it, so nobody would fetch its error; the steps behind it meet the same one.
             self._move(run, EXEC).add_done_callback(lambda saved: saved.exception())
@@ -186,15 +241,49 @@ class Registry:
     async def heartbeat(self, run_id: str) -> None:
         """Note a sign of life. It is no change that watchers are told of."""
         run = dataclasses.replace(self.find(run_id), last_heartbeat=time.time_ns())
+        self.alive(run_id)
         self._runs[run_id] = run
         await self._log.put_run(run)
+
+    async def pause(self, run_id: str) -> None:
+        """Note that the worker was told to make no more steps."""
+        run = self.find(run_id)
+        if PAUSE in MAY_FOLLOW[run.status]:
+            await self._move(run, PAUSE)
+
+    async def resume(self, run_id: str) -> None:
+        """Note that it was told to go on."""
+        run = self.find(run_id)
+        if run.status == PAUSE:
+            await self._move(run, EXEC)
+
+    def wish_end(self, run_id: str, reason: str) -> None:
+        """Let the run's end, when its worker tells of it, have this reason; unless the worker says that it completed."""
+        self._wishes.setdefault(run_id, reason)
+
+    def wished(self, run_id: str) -> str:
+        """Return why the run is to end; empty when nobody wants it to."""
+        return self._wishes.get(run_id, "")
 
     async def end(self, run_id: str, reason: str | None) -> None:
         """End a run: well without a reason; cancelled with one that begins with 'cancelled'; else failed. The first end stands."""
         run = self.find(run_id)
         if run.status not in ENDED:
-            await self._move(run, TERM, reason)
+            await self._move(run, TERM, reason and (self.wished(run_id) or reason))
+        self._forget(run_id)
+
+    async def fault(self, run_id: str, reason: str) -> None:
+        """End a run of which we have lost hold."""
+        run = self.find(run_id)
+        if run.status not in ENDED:
+            _LOG.warning("run %s is lost: %s", run_id, reason)
+            await self._move(run, FAULT, reason)
+        self._forget(run_id)
+
+    def _forget(self, run_id: str) -> None:
         self._workers.pop(run_id, None)
+        self._wishes.pop(run_id, None)
+        self.pulse.forget(run_id)
 
     # -- watching ----------------------------------------------------------------------------------------------------
 

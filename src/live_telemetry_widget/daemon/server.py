@@ -7,16 +7,21 @@ import contextlib
 import logging
 import pathlib
 import signal
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import grpc
 
 from live_telemetry_widget.client import MAX_MESSAGE
+from live_telemetry_widget.daemon import silence
+from live_telemetry_widget.daemon.control import Relay
+from live_telemetry_widget.daemon.dispatch import Dispatcher
 from live_telemetry_widget.daemon.lock import DirectoryLock
 from live_telemetry_widget.daemon.log import DurableLog
 from live_telemetry_widget.daemon.publish import Intake
 from live_telemetry_widget.daemon.runs import Registry
+from live_telemetry_widget.daemon.settings import Settings
 from live_telemetry_widget.daemon.telemetry import TelemetryService
+from live_telemetry_widget.daemon.tokens import Tokens
 from live_telemetry_widget.daemon.trainer import TrainerService
 from live_telemetry_widget.errors import TelemetryError
 from live_telemetry_widget.proto import telemetry_pb2_grpc, trainer_pb2_grpc
@@ -31,6 +36,8 @@ _LOG: Final = logging.getLogger(__name__)
 #: Seconds that calls under way are given to end when the daemon does.
 _GRACE: Final = 1.0
 _LOOPBACK: Final = ("127.", "localhost:", "[::1]:", "unix:")
+#: Hosts that stand for every address of the machine, and the one by which it calls itself.
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "*": "127.0.0.1"}  # noqa: S104 - to avoid calling it
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
@@ -54,18 +61,13 @@ class Daemon:
         Where it really listens, as ``"host:port"``.
     """
 
-    def __init__(
-        self, address: str, lock: DirectoryLock, log: DurableLog, runs: Registry, server: grpc.aio.Server
-    ) -> None:
+    def __init__(self, address: str, parts: _Parts) -> None:
         self.address = address
-        self._lock = lock
-        self._log = log
-        self._runs = runs
-        self._server = server
+        self._parts = parts
 
     @classmethod
-    async def start(cls, data_dir: str | os.PathLike[str], listen: str, *, strict: bool = False) -> Self:
-        """Open the data directory and begin to answer.
+    async def start(cls, data_dir: str | os.PathLike[str], listen: str, settings: Settings | None = None) -> Self:
+        """Open the data directory, begin to answer, and take over the workers that an earlier daemon has left there.
 
         Parameters
         ----------
@@ -73,8 +75,8 @@ class Daemon:
             Made when it does not exist.
         listen
             ``"host:port"``; port 0 takes a free one.
-        strict
-            Take telemetry only of runs of which a worker has registered.
+        settings
+            How to behave.
 
         Raises
         ------
@@ -83,36 +85,68 @@ class Daemon:
         TelemetryError
             The address cannot be taken.
         """
-        folder = pathlib.Path(data_dir)
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        settings = settings or Settings()
+        folder = await asyncio.to_thread(_make_folder, data_dir)
         async with contextlib.AsyncExitStack() as undo:
             lock = undo.enter_context(DirectoryLock(folder))
             store = await asyncio.to_thread(Store.open, folder)
             log = DurableLog(store)
             undo.push_async_callback(log.close)
-            runs = Registry(log, store.runs())
-            intake = Intake(log, runs, strict=strict)
-            trainer = TrainerService(intake)
+            runs = Registry(log, store.runs(), tokens=Tokens.of_directory(folder))
             server = grpc.aio.server(options=_OPTIONS)
+            address = _bind(server, listen, settings)
+            relay = Relay(runs)
+            dispatcher = Dispatcher(runs, relay, settings, folder, _reachable(address))
+            intake = Intake(log, runs, strict=settings.strict)
+            trainer = TrainerService(intake, dispatcher, relay, dispatch=settings.dispatch, address=address)
             trainer_pb2_grpc.add_TrainerServiceServicer_to_server(trainer, server)
             telemetry_pb2_grpc.add_TelemetryServiceServicer_to_server(TelemetryService(log, runs), server)
-            trainer.address = _bind(server, listen)
             await server.start()
             undo.pop_all()
-        return cls(trainer.address, lock, log, runs, server)
+        dispatcher.adopt()
+        watch = asyncio.create_task(silence.watch(runs.pulse, dispatcher.look_after), name="watch for silent runs")
+        return cls(address, _Parts(lock, log, runs, relay, dispatcher, trainer, server, watch))
 
     async def stop(self, grace: float = _GRACE) -> None:
-        """Take no more calls, end the streams, commit what was received, close the file."""
-        self._log.end()
-        self._runs.close()
-        await self._server.stop(grace)
-        await self._log.close()
-        self._lock.release()
+        """End the workers (unless they are kept), take what they still say, end the streams, commit all, close the file."""
+        parts = self._parts
+        parts.trainer.stopping = True
+        parts.watch.cancel()
+        # First, while everything else works, so that the last steps and the ends of the runs get in.
+        await parts.dispatcher.stop()
+        parts.relay.close()
+        parts.log.end()
+        parts.runs.close()
+        await parts.server.stop(grace)
+        await parts.log.close()
+        parts.lock.release()
 
 
-def _bind(server: grpc.aio.Server, listen: str) -> str:
+class _Parts(NamedTuple):
+    """What a daemon is made of."""
+
+    lock: DirectoryLock
+    log: DurableLog
+    runs: Registry
+    relay: Relay
+    dispatcher: Dispatcher
+    trainer: TrainerService
+    server: grpc.aio.Server
+    watch: asyncio.Task[None]
+
+
+def _make_folder(path: str | os.PathLike[str]) -> pathlib.Path:
+    folder = pathlib.Path(path).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _bind(server: grpc.aio.Server, listen: str, settings: Settings) -> str:
     if not listen.startswith(_LOOPBACK):
-        _LOG.warning("%s can be reached from other machines, and whoever reaches it can read and write runs", listen)
+        what = "read and write runs"
+        if settings.dispatch == "anyone":
+            what += ", and run any command as this user"
+        _LOG.warning("%s can be reached from other machines, and whoever reaches it can %s", listen, what)
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError as error:
@@ -121,25 +155,39 @@ def _bind(server: grpc.aio.Server, listen: str) -> str:
     return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 
 
+def _reachable(address: str) -> str:
+    """Return the address by which a process on this machine reaches a daemon that listens on that one.
+
+    >>> _reachable("0.0.0.0:50055"), _reachable("[::]:50055"), _reachable("10.0.0.5:1")
+    ('127.0.0.1:50055', '[::1]:50055', '10.0.0.5:1')
+    """
+    host, _, port = address.rpartition(":")
+    return f"{_EVERYWHERE[host]}:{port}" if host in _EVERYWHERE else address
+
+
 async def run(
     data_dir: str | os.PathLike[str],
     listen: str,
+    settings: Settings | None = None,
     *,
-    strict: bool = False,
     ready: Callable[[Daemon], None],
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Run a daemon until SIGTERM, SIGINT or `stop`; `ready` is called once it answers."""
+    """Run a daemon until SIGTERM, SIGINT, SIGHUP or `stop`; `ready` is called once it answers."""
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        # nohup has it ignored, and means it.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            continue
         # Windows has no handlers on the loop; there, Ctrl-C ends the process as ever.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)
-    daemon = await Daemon.start(data_dir, listen, strict=strict)
+    daemon = await Daemon.start(data_dir, listen, settings)
     try:
         ready(daemon)
         await stop.wait()
     finally:
         _LOG.info("stopping")
         await daemon.stop()
+        _LOG.info("stopped; everything that was received is committed")

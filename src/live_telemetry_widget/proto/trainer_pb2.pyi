@@ -94,18 +94,20 @@ class RegisterWorkerResponse(_message.Message):
     def __init__(self, accepted_version: _Optional[str] = ..., session_token: _Optional[str] = ...) -> None: ...
 
 class ControlEvent(_message.Message):
-    __slots__ = ("run_id", "grant_steps", "pause", "resume", "max_rate_hz")
+    __slots__ = ("run_id", "grant_steps", "pause", "resume", "max_rate_hz", "cancel")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     GRANT_STEPS_FIELD_NUMBER: _ClassVar[int]
     PAUSE_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
     MAX_RATE_HZ_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     grant_steps: int
     pause: bool
     resume: bool
     max_rate_hz: int
-    def __init__(self, run_id: _Optional[str] = ..., grant_steps: _Optional[int] = ..., pause: _Optional[bool] = ..., resume: _Optional[bool] = ..., max_rate_hz: _Optional[int] = ...) -> None: ...
+    cancel: bool
+    def __init__(self, run_id: _Optional[str] = ..., grant_steps: _Optional[int] = ..., pause: _Optional[bool] = ..., resume: _Optional[bool] = ..., max_rate_hz: _Optional[int] = ..., cancel: _Optional[bool] = ...) -> None: ...
 
 class RunRecord(_message.Message):
     __slots__ = ("run_id", "status", "digest", "created_at", "updated_at", "last_heartbeat", "gpu_slot", "failure_reason", "gpu_slots", "seq_id")

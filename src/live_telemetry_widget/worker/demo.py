@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from live_telemetry_widget.errors import WorkerError
+from live_telemetry_widget.worker.control import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -197,11 +198,12 @@ class Game:
 
 
 class _Teller:
-    """Prints events."""
+    """Prints events, and hears what is wanted of the worker."""
 
     def __init__(self, run_id: str, out: TextIO) -> None:
         self._run_id = run_id
         self._out = out
+        self.listener = Listener.from_environment()
 
     def tell(self, event_type: str, /, **fields: Any) -> None:  # noqa: ANN401 - JSON
         event = {"type": event_type, "ts_unix_ns": time.time_ns(), "run_id": self._run_id, **fields}
@@ -246,7 +248,7 @@ def _train(options: argparse.Namespace, teller: _Teller) -> None:
         "policy_path": options.policy_path or None,
         "agent_id": options.agent_id,
     }
-    teller.tell("run_started", config=config)
+    teller.tell("run_started", config=config, **({"control": True} if teller.listener.listens else {}))
     agent = QLearning(
         game.states,
         game.actions,
@@ -273,6 +275,7 @@ def _play(game: Game, agent: QLearning, teller: _Teller, options: argparse.Names
     state, total, steps = int(state), 0.0, 0
     terminated = truncated = False
     while not (terminated or truncated):
+        teller.listener.before_step()
         action = agent.act(state)
         observation = game.observe(state, info)
         following, reward, terminated, truncated, info = game.env.step(action)

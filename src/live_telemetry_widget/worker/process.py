@@ -20,6 +20,8 @@ _FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: How much of the worker's output asyncio holds before it stops reading the pipe; twice that, really.
 _BUFFER: Final = 512 * 1024
 _GRACE: Final = 2.0
+#: How often (seconds) it is looked whether the rest of a group has ended.
+_LOOK: Final = 0.02
 
 
 class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
@@ -35,7 +37,7 @@ class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
 
 
 class WorkerProcess:
-    """A running worker. Its standard input and standard error are ours.
+    """A running worker. Its standard error is ours.
 
     Attributes
     ----------
@@ -45,15 +47,27 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, transport: asyncio.SubprocessTransport, stdout: asyncio.StreamReader, exited: asyncio.Event
+        self,
+        transport: asyncio.SubprocessTransport,
+        stdin: asyncio.StreamWriter | None,
+        stdout: asyncio.StreamReader,
+        exited: asyncio.Event,
     ) -> None:
         self._transport = transport
+        self._stdin = stdin
         self.stdout = stdout
         self.exited = exited
 
     @classmethod
-    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Self:
+    async def start(
+        cls, command: Sequence[str], environment: Mapping[str, str], *, control_stdin: bool = False
+    ) -> Self:
         """Start a command in a session, and so a process group, of its own.
+
+        Parameters
+        ----------
+        control_stdin
+            Its standard input is for :meth:`say`, not ours.
 
         Raises
         ------
@@ -66,7 +80,7 @@ class WorkerProcess:
             transport, protocol = await loop.subprocess_exec(
                 lambda: _Protocol(exited),
                 *command,
-                stdin=None,
+                stdin=asyncio.subprocess.PIPE if control_stdin else None,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=None,
                 env=environment,
@@ -78,7 +92,7 @@ class WorkerProcess:
         if protocol.stdout is None:  # pragma: no cover - a pipe was asked for
             msg = "the worker has no standard output"
             raise WorkerError(msg)
-        return cls(transport, protocol.stdout, exited)
+        return cls(transport, protocol.stdin, protocol.stdout, exited)
 
     @property
     def returncode(self) -> int | None:
@@ -90,6 +104,30 @@ class WorkerProcess:
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._transport.get_pid(), number)
+
+    def say(self, line: bytes) -> bool:
+        """Write a line to the worker's standard input, without waiting for it to be read; return whether there is one to write to."""
+        if self._stdin is None or self._stdin.is_closing():
+            return False
+        self._stdin.write(line)
+        return True
+
+    async def end_group(self, grace: float) -> None:
+        """End the worker and the processes that it started: SIGTERM, SIGKILL after `grace` seconds, also for those that outlive it."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        self._signal_group(signal.SIGTERM)
+        # As long as one of the group lives, the system gives its number to no other.
+        while loop.time() < end and self._signal_group(0):  # noqa: ASYNC110 - nobody tells when a group is empty
+            await asyncio.sleep(_LOOK)
+        self._signal_group(signal.SIGKILL)
+
+    def _signal_group(self, number: int) -> bool:
+        try:
+            os.killpg(self._transport.get_pid(), number)
+        except (ProcessLookupError, PermissionError):  # macOS answers the latter when only a zombie is left
+            return False
+        return True
 
     async def end(self) -> None:
         """End the worker if it still runs, gently first; let go of its pipe."""

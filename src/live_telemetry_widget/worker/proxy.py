@@ -1,5 +1,7 @@
 """Starts a worker process and publishes the events that it prints.
 
+The daemon, or whoever may call it, can pause the worker, let it go on, slow it down and end it while it runs.
+
 A worker prints JSON objects, one a line, on its standard output (docs/wire.md). Steps and episodes go to the daemon; every other
 line goes on to our own standard output as it came, and the worker's standard error is ours. While the daemon is away, what is
 not confirmed is kept, up to a limit; then the worker's pipe is no longer read, so that the worker waits and nothing is lost.
@@ -9,33 +11,33 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import json
 import logging
 import os
 import pathlib
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import grpc
 
-from live_telemetry_widget import normalize
+from live_telemetry_widget import _names, normalize
 from live_telemetry_widget.errors import ConnectError, DaemonError, WorkerError
 from live_telemetry_widget.proto import telemetry_pb2
+from live_telemetry_widget.worker import remote
+from live_telemetry_widget.worker.brake import Brake
 from live_telemetry_widget.worker.lines import LineCutter
 from live_telemetry_widget.worker.process import Signals, WorkerProcess
 from live_telemetry_widget.worker.publisher import Publisher
 from live_telemetry_widget.worker.registration import Registration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from live_telemetry_widget.schema import Problem
     from live_telemetry_widget.worker.lines import Line
 
 _LOG: Final = logging.getLogger(__name__)
-
-#: The environment variable in which the worker finds the id of its run.
-RUN_ID_VARIABLE: Final = "LTW_RUN_ID"
 
 _READ: Final = 256 * 1024
 #: A batch of one event costs as much as one of fifty, so little output is left to gather so long (seconds).
@@ -60,19 +62,27 @@ class _Outlet:
     completed : dict
         The worker's run_completed event; empty before it.
     abandoned : asyncio.Event
+    brake : Brake
+        Holds the steps, and so the worker.
+    listens : bool
+        Whether the worker has said that it reads control lines.
     """
 
     def __init__(self, registration: Registration, agent_id: str, worker_id: str, stdout: BinaryIO) -> None:
         self._names = {"run_id": registration.run_id, "agent_id": agent_id, "worker_id": worker_id}
         self._stdout: BinaryIO | None = stdout
         self._cutter = LineCutter()
-        trainer, reopen = registration.trainer, registration.open
-        self.steps = Publisher("steps", trainer.PublishRunSteps, reopen)
+        reopen = registration.open
+        self.steps = Publisher("steps", registration.publish_steps, reopen)
         # An episode's record is of use when its steps are there.
-        self.episodes = Publisher("episodes", trainer.PublishRunEpisodes, reopen, leader=self.steps)
+        self.episodes = Publisher("episodes", registration.publish_episodes, reopen, leader=self.steps)
         self.problems: collections.Counter[str] = collections.Counter()
         self.completed: dict[str, Any] = {}
         self.abandoned = asyncio.Event()
+        self.brake = Brake()
+        self.listens = False
+        #: Called when the worker says that it listens.
+        self.on_listening: Callable[[], None] = lambda: None
 
     async def read(self, stream: asyncio.StreamReader) -> None:
         """Take a worker's output to its end."""
@@ -97,26 +107,48 @@ class _Outlet:
         """Give up what is not delivered."""
         self.steps.abandon()
         self.episodes.abandon()
+        self.brake.lift()
         self.abandoned.set()
 
     async def _take(self, lines: Iterable[Line]) -> None:
-        steps: list[dict[str, Any]] = []
-        episodes: list[dict[str, Any]] = []
+        events: list[dict[str, Any]] = []
         others: list[bytes] = []
         for line in lines:
             event = normalize.parse_line(line.data) if line.whole else None
             if event is None:
                 others.append(line.data)
-            elif event["type"] == "step":
-                steps.append(event)
-            elif event["type"] == "episode":
-                episodes.append(event)
+            elif event["type"] in {"step", "episode"}:
+                events.append(event)
             else:
                 _LOG.info("%s: %s", event["type"], line.data.decode(errors="replace").strip())
-                if event["type"] == "run_completed":
-                    self.completed = event
+                self._note(event)
         if others:
             self._pass_on(others)
+        while events:
+            count = len(events) if self.brake.open else await self._released(events)
+            await self._publish(events[:count])
+            events = events[count:]
+
+    def _note(self, event: dict[str, Any]) -> None:
+        if event["type"] == "run_completed":
+            self.completed = event
+        elif event["type"] == "run_started" and event.get("control") is True:
+            self.listens = True
+            self.on_listening()
+
+    async def _released(self, events: list[dict[str, Any]]) -> int:
+        """Wait for the brake; return how many events may go: as many steps as it lets pass, and what stands between them."""
+        at = [index for index, event in enumerate(events) if event["type"] == "step"]
+        if not at or at[0]:
+            return at[0] if at else len(events)
+        may = await self.brake.take(len(at))
+        return at[may] if may < len(at) else len(events)
+
+    async def _publish(self, events: Iterable[dict[str, Any]]) -> None:
+        steps: list[dict[str, Any]] = []
+        episodes: list[dict[str, Any]] = []
+        for event in events:
+            (steps if event["type"] == "step" else episodes).append(event)
         if steps:
             batch, problems = normalize.steps_from_events(steps, **self._names)
             self._count(problems)
@@ -154,6 +186,10 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
     name: str = "",
     stdout: BinaryIO | None = None,
     drain_timeout: float = 30.0,
+    control_stdin: bool = False,
+    grace: float = 5.0,
+    heartbeat: float = 5.0,
+    away_timeout: float = 0.0,
 ) -> int:
     """Run a worker command, publish its events, and return its exit code.
 
@@ -176,6 +212,14 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
         Where lines go that are no events; our own standard output by default.
     drain_timeout
         Seconds in which the daemon may confirm what is left when the worker has ended.
+    control_stdin
+        The worker's standard input is for control lines, if it says that it reads them; otherwise it is ours.
+    grace
+        Seconds between SIGTERM and SIGKILL when the daemon cancels the run.
+    heartbeat
+        Seconds between heartbeats; 0: none.
+    away_timeout
+        End the worker when no daemon has answered a heartbeat for so many seconds; 0: never.
 
     Returns
     -------
@@ -211,44 +255,119 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
         _LOG.info("run %s at %s: %s", registration.run_id, daemon, " ".join(command))
         outlet = _Outlet(registration, agent_id, worker_id, stdout or sys.stdout.buffer)
         try:
-            return await _run(command, registration, outlet, drain_timeout)
+            wishes = _Wishes(drain_timeout, control_stdin, grace, heartbeat, away_timeout)
+            return await _run(command, registration, outlet, wishes)
         finally:
             outlet.abandon()
     finally:
         await registration.close()
 
 
-async def _run(command: Sequence[str], registration: Registration, outlet: _Outlet, drain_timeout: float) -> int:
+class _Wishes(NamedTuple):
+    """How a worker is to be run; see :func:`run_worker`."""
+
+    drain_timeout: float
+    control_stdin: bool
+    grace: float
+    heartbeat: float
+    away_timeout: float
+
+
+async def _run(command: Sequence[str], registration: Registration, outlet: _Outlet, wishes: _Wishes) -> int:
     loop = asyncio.get_running_loop()
     with Signals() as signals:
         try:
-            environment = {**os.environ, RUN_ID_VARIABLE: registration.run_id}
-            worker = await WorkerProcess.start(command, environment)
+            environment = _environment(registration.run_id, control_stdin=wishes.control_stdin)
+            worker = await WorkerProcess.start(command, environment, control_stdin=wishes.control_stdin)
         except WorkerError as error:
             await _finish(registration, telemetry_pb2.OUTCOME_FAILED, str(error), _LEAST_WAIT)
             raise
-
-        interrupted = False
-
-        def forward(number: int) -> None:
-            nonlocal interrupted
-            if worker.exited.is_set():
-                outlet.abandon()
-            else:
-                interrupted = True
-                worker.send(number)
-
-        signals.forward_to(forward)
+        steering = _Steering(worker, outlet, wishes.grace)
+        signals.forward_to(steering.signal)
+        tasks = [asyncio.create_task(remote.listen(registration, steering.order, steering.cancel))]
+        if wishes.heartbeat:
+            beating = remote.beat(registration, wishes.heartbeat, wishes.away_timeout, steering.cancel)
+            tasks.append(asyncio.create_task(beating))
         try:
-            end = await _see_through(worker, outlet, drain_timeout)
+            end = await _see_through(worker, outlet, wishes.drain_timeout)
         finally:
             await worker.end()
+            await steering.ended()
         code = worker.returncode or 0
-        outcome, reason = _outcome(code, outlet.completed, interrupted=interrupted)
+        outcome, reason = _outcome(code, outlet.completed, interrupted=steering.interrupted)
         finishing = asyncio.create_task(_finish(registration, outcome, reason, max(_LEAST_WAIT, end - loop.time())))
         await _unless_abandoned(finishing, outlet, _LEAST_WAIT)
+        # Until now the daemon hears of us: to deliver what is left may take a while.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         _report(outlet, registration.address)
     return code if code >= 0 else _KILLED - code
+
+
+def _environment(run_id: str, *, control_stdin: bool) -> dict[str, str]:
+    """Return the worker's: ours, what a daemon has handed over for it, and what we tell it."""
+    environment = dict(os.environ)
+    environment.pop(_names.CONTROL, None)  # of a proxy around us
+    environment |= json.loads(environment.pop(_names.WORKER_ENVIRONMENT, "{}"))
+    environment[_names.RUN_ID] = run_id
+    if control_stdin:
+        environment[_names.CONTROL] = "stdin"
+    return environment
+
+
+class _Steering:
+    """What comes from outside to a running worker: signals, orders, its end."""
+
+    def __init__(self, worker: WorkerProcess, outlet: _Outlet, grace: float) -> None:
+        self.interrupted = False
+        self._worker = worker
+        self._outlet = outlet
+        self._grace = grace
+        self._ending: asyncio.Task[None] | None = None
+        outlet.on_listening = self._hand_over
+
+    def signal(self, number: int) -> None:
+        """Hand a signal on to the worker, or, when it has ended, stop waiting for the daemon."""
+        if self._worker.exited.is_set():
+            self._outlet.abandon()
+            return
+        if number == signal.SIGTERM and _names.MARK in os.environ:
+            # A daemon has started us, and this is how it says that the run is over.
+            self.cancel()
+            return
+        self._let_end()
+        self._worker.send(number)
+
+    def cancel(self) -> None:
+        """End the worker, by force if it must be."""
+        if self._ending is None and not self._worker.exited.is_set():
+            self._let_end()
+            self._ending = asyncio.create_task(self._worker.end_group(self._grace), name="end the worker")
+
+    def _let_end(self) -> None:
+        self.interrupted = True
+        # A worker that is held cannot say its last words.
+        self._outlet.brake.lift()
+
+    async def ended(self) -> None:
+        """Wait until all of a cancelled worker's processes are gone."""
+        if self._ending is not None:
+            await self._ending
+
+    def order(self, event: dict[str, Any]) -> None:
+        """Hand an order to the worker if it listens; else brake its output."""
+        if not (self._outlet.listens and self._tell(event)):
+            self._outlet.brake.order(event)
+
+    def _tell(self, event: dict[str, Any]) -> bool:
+        line = json.dumps({"type": "control", **event}, separators=(",", ":"))
+        return self._worker.say(f"{line}\n".encode())
+
+    def _hand_over(self) -> None:
+        """Let the worker, which has just said that it listens, heed what the brake has heeded for it."""
+        if all(self._tell(event) for event in self._outlet.brake.orders()):
+            self._outlet.brake.clear()
 
 
 async def _see_through(worker: WorkerProcess, outlet: _Outlet, drain_timeout: float) -> float:
@@ -259,6 +378,8 @@ async def _see_through(worker: WorkerProcess, outlet: _Outlet, drain_timeout: fl
     drain: asyncio.TimerHandle | None = None
     try:
         await asyncio.wait({reading, exited}, return_when=asyncio.FIRST_COMPLETED)
+        # Nothing is gained by holding what is there of a worker that is not.
+        outlet.brake.lift()
         if reading.done():
             reading.result()  # raises what went wrong in there
             await exited

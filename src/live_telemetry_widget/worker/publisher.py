@@ -39,7 +39,11 @@ _AWAY: Final = {
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
-_FORGOTTEN: Final = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION}
+_FORGOTTEN: Final = {
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.PERMISSION_DENIED,  # of a session token that was issued under another key
+}
 #: How gRPC, on either side, says that the message itself is the trouble.
 _TOO_LARGE: Final = "larger than max"
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from live_telemetry_widget import _names
 from live_telemetry_widget.client import CHANNEL_OPTIONS
 from live_telemetry_widget.errors import ConnectError, DaemonError
 from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Awaitable, Mapping
 
 _CALL_TIMEOUT: Final = 10.0
 _LONGEST_NAME: Final = 120
@@ -39,6 +40,8 @@ class Registration:
     run_id : str
         As the daemon answered it, once :meth:`open` has returned.
     trainer : TrainerServiceStub
+    ours : bool
+        Whether the daemon is one of this package, as far as is known.
     """
 
     def __init__(self, address: str, run_id: str, worker_id: str, config: Mapping[str, Any]) -> None:
@@ -52,7 +55,23 @@ class Registration:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self.trainer = trainer_pb2_grpc.TrainerServiceStub(self._channel)
         self._telemetry = telemetry_pb2_grpc.TelemetryServiceStub(self._channel)
-        self._ours = True
+        self.ours = True
+        self._token = ""
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What calls about the run carry: the session token, for a daemon of ours; others do not ask for it."""
+        return ((_names.SESSION_TOKEN, self._token),) if self.ours and self._token else ()
+
+    def publish_steps(self, messages: AsyncIterator[trainer_pb2.RunStep]) -> Awaitable[Any]:
+        """Publish steps."""
+        call: Awaitable[Any] = self.trainer.PublishRunSteps(messages, metadata=self.metadata)
+        return call
+
+    def publish_episodes(self, messages: AsyncIterator[trainer_pb2.RunEpisode]) -> Awaitable[Any]:
+        """Publish episodes."""
+        call: Awaitable[Any] = self.trainer.PublishRunEpisodes(messages, metadata=self.metadata)
+        return call
 
     async def close(self) -> None:
         """Close the channel."""
@@ -64,17 +83,22 @@ class Registration:
             request = telemetry_pb2.OpenRunRequest(run_id=self.run_id, config_json=json.dumps(self._config))
             answer = await self._telemetry.OpenRun(request, timeout=_CALL_TIMEOUT, wait_for_ready=True)
             self.run_id = answer.run_id
-            self._ours = True
+            self.ours = True
         except grpc.aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.UNIMPLEMENTED:
                 raise
-            self._ours = False
+            self.ours = False
             await self._submit()
         handshake = trainer_pb2.RegisterWorkerRequest(
-            run_id=self.run_id, worker_id=self._worker_id, worker_kind="proxy", proto_version="MOSAIC/1.0"
+            run_id=self.run_id,
+            worker_id=self._worker_id,
+            worker_kind="proxy",
+            proto_version="MOSAIC/1.0",
+            supports_pause=True,
         )
         try:
-            await self.trainer.RegisterWorker(handshake, timeout=_CALL_TIMEOUT)
+            answer = await self.trainer.RegisterWorker(handshake, timeout=_CALL_TIMEOUT)
+            self._token = answer.session_token
         except grpc.aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.UNIMPLEMENTED:  # generation 1 knows no handshake
                 raise
@@ -101,7 +125,7 @@ class Registration:
 
     async def finish(self, outcome: telemetry_pb2.Outcome, reason: str, *, timeout: float = _CALL_TIMEOUT) -> None:  # noqa: ASYNC109 - gRPC's own
         """Say how the run ended, waiting so many seconds for a daemon that is away; another's has no ear for that."""
-        if self._ours:
+        if self.ours:
             request = telemetry_pb2.FinishRunRequest(run_id=self.run_id, outcome=outcome, reason=reason)
             await self._telemetry.FinishRun(request, timeout=timeout, wait_for_ready=True)
 

@@ -1,0 +1,16 @@
+"""Names on which two processes must agree: environment variables and gRPC metadata."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: In the worker's environment: the id of its run.
+RUN_ID: Final = "LTW_RUN_ID"
+#: In the worker's environment: ``stdin`` when control lines come on its standard input.
+CONTROL: Final = "LTW_CONTROL"
+#: In the environment of a dispatched proxy and all that it starts: by this the daemon knows what belongs to a run.
+MARK: Final = "LTW_DISPATCH_MARK"
+#: In the environment of a dispatched proxy: a JSON object of what its worker, and not the proxy itself, is to find there.
+WORKER_ENVIRONMENT: Final = "LTW_WORKER_ENVIRONMENT"
+#: gRPC metadata of publishers and of a proxy's ControlStream: what RegisterWorker answered.
+SESSION_TOKEN: Final = "session-token"  # noqa: S105 - the name of one
