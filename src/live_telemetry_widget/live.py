@@ -65,9 +65,8 @@ class _Pacer:
             self._views.discard(view)
         self._wake.set()
         # Not under our lock: a view that is run may wait for what the caller holds.
-        if threading.current_thread() is not self._thread:
-            if view.running.acquire(timeout=2.0):
-                view.running.release()
+        if threading.current_thread() is not self._thread and view.running.acquire(timeout=2.0):
+            view.running.release()
 
     def _main(self) -> None:
         while True:

@@ -26,7 +26,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("feed", "lens", "_follow", "hub"),
     ("bridge", "view"),
     ("live", "run"),
-    ("session", "embedded", "listing", "cli", "__main__", "__init__"),
+    ("session", "watch", "embedded", "listing", "cli", "__main__", "__init__"),
 )
 #: (importer, imported) on one level.
 NEIGHBOURS = {
@@ -35,6 +35,7 @@ NEIGHBOURS = {
     ("hub", "_follow"),
     ("_follow", "feed"),
     ("run", "live"),
+    ("session", "watch"),
     ("cli", "embedded"),
     ("cli", "listing"),
     ("__main__", "cli"),
