@@ -21,7 +21,7 @@ from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc, train
 from live_telemetry_widget.schema import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -220,22 +220,28 @@ class TrainerClient:
             async for record in self._trainer.WatchRuns(trainer_pb2.WatchRunsRequest()):
                 yield _info(record, generation)
 
-    async def stream_steps(self, run_id: str, since_seq: int) -> AsyncIterator[bytes]:
+    async def stream_steps(self, run_id: str, since_seq: int) -> AsyncGenerator[bytes]:
         """Yield a run's steps after `since_seq` as far as the daemon honours it, then live ones: RunStep messages, unparsed.
 
         Parsing is the reader's, because gRPC would end the stream over one message that cannot be parsed.
         """
-        request = trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq)
-        with self._translated():
-            async for raw in self._steps(request):
-                yield raw
+        call = self._steps(trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq))
+        try:
+            with self._translated():
+                async for raw in call:
+                    yield raw
+        finally:
+            call.cancel()
 
-    async def stream_episodes(self, run_id: str, since_seq: int) -> AsyncIterator[bytes]:
+    async def stream_episodes(self, run_id: str, since_seq: int) -> AsyncGenerator[bytes]:
         """Yield a run's episodes likewise: RunEpisode messages, unparsed."""
-        request = trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq)
-        with self._translated():
-            async for raw in self._episodes(request):
-                yield raw
+        call = self._episodes(trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq))
+        try:
+            with self._translated():
+                async for raw in call:
+                    yield raw
+        finally:
+            call.cancel()
 
     async def is_ours(self) -> bool:
         """Whether the daemon is one of this package, which keeps its sequence numbers for good; asked once."""

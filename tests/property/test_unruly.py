@@ -282,6 +282,9 @@ class Judge:
     def judge(self) -> str:
         """Return what is wrong; empty when nothing is."""
         frames = self.feed.frames
+        faults = [problem for problem in frames.problems() if problem.kind == "internal_error"]
+        if faults:
+            return str(faults)
         steps = self.history.run.steps
         least = len({place_in_run(steps[i]) for i in self.owed}) if not self.ambiguous else 0
         if frames.step_count < least:  # quick, because this is asked often
@@ -773,7 +776,7 @@ def _differences(traits: Traits) -> str:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the hub open a stream again, and look for gaps, without waiting long: histories are short here."""
-    for name, seconds in (("_TEND_EVERY", 0.05), ("_REPAIR_FIRST", 0.1), ("_REPAIR_MOST", 1.0)):
+    for name, seconds in (("_TEND_EVERY", 0.05), ("_REPAIR_FIRST", 0.1), ("_REPAIR_MOST", 1.0), ("_REPAIR_PAUSE", 0.2)):
         monkeypatch.setattr(_follow, name, seconds)
 
 
