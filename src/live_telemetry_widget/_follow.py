@@ -35,8 +35,8 @@ _FLUSH_EVERY: Final = 0.02
 _FLUSH_AT: Final = 1_024
 #: How often (seconds) gaps and the end are looked at, while there is something to look at.
 _TEND_EVERY: Final = 0.2
-#: A gap is asked for so many times.
-_ASKS: Final = 3
+#: A gap is asked for so many times, at growing distances: what a daemon replays may overflow too.
+_ASKS: Final = 8
 #: Seconds between two repairs: at first, and at most when they do not help.
 _REPAIR_FIRST: Final = 1.0
 _REPAIR_MOST: Final = 30.0
@@ -113,7 +113,7 @@ class Following:
         self._repair: asyncio.Task[None] | None = None
         self._repair_at = 0.0
         self._repair_wait = _REPAIR_FIRST
-        self._asked: dict[Gap, int] = {}
+        self._asked: dict[Gap, float] = {}
 
     # -- the link comes and goes -----------------------------------------------------------------------------------
 
@@ -280,11 +280,9 @@ class Following:
 
     async def _mend(self, wanted: list[Gap]) -> None:
         """Read the steps once more from the start, beside the stream that is open and goes on."""
-        client = self._client
+        client, broken = self._client, True
         if client is None:
             return
-        for gap in wanted:
-            self._asked[gap] = self._asked.get(gap, 0) + 1
         _LOG.info("run %s: asking again for %d gaps", self.feed.run_id, len(wanted))
         # A stream of a run that goes on has no end: its replay is over when it pauses, or after so long.
         until = time.monotonic() + _REPAIR_MOST
@@ -292,13 +290,18 @@ class Following:
             async with contextlib.aclosing(client.stream_steps(self.feed.run_id, 0)) as stream:
                 while time.monotonic() < until:
                     self.take("steps", await asyncio.wait_for(anext(stream), _REPAIR_PAUSE))
-        except (TimeoutError, StopAsyncIteration):
-            pass
+        except TimeoutError:
+            broken = False
+        except StopAsyncIteration:
+            pass  # the daemon ended it, perhaps half-way
         except ConnectError as error:
             self._lose(error)
         except DaemonError as error:
             self._count("stream_error", f"steps, asked for again: {error}")
         self._flush("steps")
+        for gap in wanted:
+            # Half an answer is no answer, but a daemon that always breaks is not asked for ever.
+            self._asked[gap] = self._asked.get(gap, 0.0) + (0.25 if broken else 1.0)
         helped = set(wanted) - set(self._wanted()) != set()
         self._repair_wait = _REPAIR_FIRST if helped else min(2 * self._repair_wait, _REPAIR_MOST)
         self._repair_at = time.monotonic() + self._repair_wait

@@ -39,6 +39,8 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    # Each attempt is a new channel; with the process's shared pool it would inherit the waiting time of those that failed.
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # A proxy server from the environment has no business between a notebook and a trainer on the same machine.

@@ -10,7 +10,7 @@ import fnmatch
 import logging
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import ipywidgets
 
@@ -110,6 +110,12 @@ class LiveTelemetryController:
             self._thread.join(2.0)
         for widget in (self.widget, self.tabs, self.note):
             widget.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _repr_mimebundle_(self, **arguments: Any) -> Any:  # noqa: ANN401 - whatever the widget returns
         return self.widget._repr_mimebundle_(**arguments)
