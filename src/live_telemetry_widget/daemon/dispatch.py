@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -43,6 +44,8 @@ _DRAIN: Final = 10.0
 _AWAY: Final = 1.0
 #: Seconds in which a proxy that has told its run's end must be gone.
 _LINGER: Final = 30.0
+#: Seconds after which a commit that failed is tried again.
+_AGAIN: Final = 1.0
 #: A proxy beats so often (seconds), or often enough for a shorter timeout.
 _BEAT: Final = 5.0
 _BEATS_IN_TIMEOUT: Final = 4
@@ -214,7 +217,7 @@ class Dispatcher:
                 continue
             reason = f"no sign of life for {silent:.0f} s"
             # Whatever fails here is tried again at the next look.
-            with contextlib.suppress(RefusalError):
+            with contextlib.suppress(RefusalError, sqlite3.Error):
                 await self._runs.fault(run.run_id, reason)
             if dispatched:
                 self._families[run.run_id].end.set()
@@ -232,6 +235,7 @@ class Dispatcher:
             await self._clear(family)
             await self._settle(family)
         finally:
+            # One that could not be ended, or is left for the next daemon, is still there.
             if not family.alive:
                 self._families.pop(family.run_id, None)
 
@@ -274,7 +278,19 @@ class Dispatcher:
         _LOG.error("run %s: %d processes could not be ended: %s", family.run_id, len(left), left)
 
     async def _settle(self, family: Family) -> None:
-        """Say how a run ended whose proxy did not, and forget its processes."""
+        """Say how a run ended whose proxy did not, and forget its processes; as soon as there is room on the disk for that."""
+        while True:
+            try:
+                await self._say_end(family)
+                break
+            except sqlite3.Error as error:
+                _LOG.error("run %s: its end could not be committed: %s", family.run_id, error)
+                if self._stopping:
+                    return  # the record is left, so the next daemon does it
+                await asyncio.sleep(_AGAIN)
+        family.forget(keep_log=self._keeps_log(family.run_id))
+
+    async def _say_end(self, family: Family) -> None:
         run_id, code = family.run_id, family.code
         wish = self._runs.wished(run_id)
         run = self._runs.find(run_id)
@@ -294,7 +310,6 @@ class Dispatcher:
             await self._runs.fault(run_id, f"its proxy could not join it; see {family.log}")
         else:
             await self._runs.end(run_id, f"the worker exited with code {code}")
-        family.forget(keep_log=self._keeps_log(run_id))
 
     def _keeps_log(self, run_id: str) -> bool:
         run = self._runs.find(run_id)
