@@ -244,7 +244,8 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="end the worker when no daemon answers for so long; default: never, it waits",
+        help="end the worker when no daemon answers for so long, and wait so long for one at first; default: it must be "
+        "there at first, and may stay away for ever then",
     )
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="the worker and its arguments, after --")
     parser.set_defaults(call=_run)

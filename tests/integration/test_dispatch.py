@@ -300,6 +300,43 @@ def test_a_worker_under_a_proxy_that_a_person_started_is_cancelled_too(
     assert ended(daemon, "r") == ("TERM", "cancelled by request")
 
 
+def test_what_is_left_to_deliver_is_delivered_though_the_run_is_cancelled_meanwhile(
+    start: Start, tmp_path: pathlib.Path
+) -> None:
+    daemon = start("--keep-workers")
+    pid = tmp_path / "worker"
+    code = f"""
+        step(0)
+        pathlib.Path({str(pid)!r}).write_text(f"{{os.getpid()}}\\n")
+        while not os.path.exists({str(tmp_path / "go")!r}): time.sleep(0.01)
+        for i in range(1, 2000): step(i)
+    """
+    run_id = submit(daemon, config(code))
+    worker = number_in(pid)
+    until(lambda: state(daemon, run_id) == "EXEC")
+    daemon.end(signal.SIGKILL)
+    (tmp_path / "go").touch()
+    until(lambda: gone(worker))
+    daemon = start("--listen", daemon.address)
+    cancel(daemon, run_id)
+    ended(daemon, run_id)
+    numbers = {s.step_index for s in take(daemon.steps(run_id=run_id), daemon.describe(run_id).last_step_seq)}
+    assert numbers == set(range(2000))
+
+
+def test_a_proxy_waits_for_a_daemon_that_died_while_it_started(
+    start: Start, processes: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    daemon = start()
+    daemon.end(signal.SIGKILL)
+    command = [sys.executable, "-m", "live_telemetry_widget", "run", "--daemon", daemon.address, "--run-id=r"]
+    proxy = processes([*command, "--away-timeout=60", "--", sys.executable, *config("step(0)")["arguments"]])
+    # It asks for the first time some tenths of a second after this.
+    daemon = start("--listen", daemon.address)
+    assert proxy.wait(LIMIT) == 0
+    assert ended(daemon, "r") == ("TERM", "")
+
+
 def test_a_worker_whose_daemon_stays_away_is_not_left_for_ever(
     daemon: DaemonProcess, processes: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
@@ -445,6 +482,36 @@ def test_a_record_that_cannot_be_read_keeps_no_daemon_from_starting(start: Start
     daemon = start()
     until(lambda: [path.name for path in records(tmp_path)] == ["broken.json"])
     assert "broken.json is no record" in daemon.errors.read_text()
+
+
+def test_a_run_of_which_a_crash_left_only_the_intention_is_settled(start: Start, tmp_path: pathlib.Path) -> None:
+    daemon = start("--dispatch", "never")
+    run_id = submit(daemon, config("step(0)"))
+    daemon.end(signal.SIGKILL)
+    record = {"run_id": run_id, "mark": "m", "address": "", "gpus": [], "pid": 0, "started": ""}
+    folder = tmp_path / "data" / "workers"
+    folder.mkdir()
+    (folder / "m.json").write_text(json.dumps(record))
+    assert ended(start(), run_id) == ("FAULT", "the daemon ended while it was starting the worker")
+    until(lambda: not records(tmp_path))
+
+
+def test_a_taken_run_id_is_refused_and_harms_nobody(daemon: DaemonProcess, tmp_path: pathlib.Path) -> None:
+    submit(daemon, config(STEPPING), "mine")
+    until(lambda: state(daemon, "mine") == "EXEC")
+    assert refused(lambda: submit(daemon, config("step(0)"), "mine")) == Code.ALREADY_EXISTS
+    assert len(records(tmp_path)) == 1
+    cancel(daemon, "mine")
+    assert ended(daemon, "mine") == ("TERM", "cancelled by request")
+
+
+def test_workers_end_with_a_daemon_whose_parent_is_gone(start: Start) -> None:
+    daemon = start()
+    run_id = submit(daemon, config(STEPPING))
+    until(lambda: state(daemon, run_id) == "EXEC")
+    daemon.process.stdin.close()
+    assert daemon.process.wait(LIMIT) == 0
+    assert ended(start(), run_id) == ("TERM", "cancelled: the daemon was stopped")
 
 
 @pytest.mark.parametrize("listens", [True, False])

@@ -340,7 +340,17 @@ async def test_a_submission_that_was_not_committed_can_be_made_again(
         await runs.submit("", json.dumps(CONFIG))
     monkeypatch.setattr(runs._log, "put_run", put)
     assert runs.list() == []
-    assert (await runs.submit("", json.dumps(CONFIG))).status == INIT
+    run = await runs.submit("", json.dumps(CONFIG))
+    assert run.status == INIT
+    # An end that was not committed has not happened either.
+    monkeypatch.setattr(runs._log, "put_run", full)
+    with pytest.raises(OSError, match="full"):
+        await runs.end(run.run_id, None)
+    assert runs.find(run.run_id) == run
+    assert runs.active() == (run,)
+    monkeypatch.setattr(runs._log, "put_run", put)
+    await runs.end(run.run_id, None)
+    assert runs.active() == ()
 
 
 # -- what it says ------------------------------------------------------------------------------------------------------

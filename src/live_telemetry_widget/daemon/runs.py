@@ -92,6 +92,10 @@ class Registry:
         self._changed = asyncio.Event()
         self._ending = False
 
+    def known(self, run_id: str) -> bool:
+        """Whether there is such a run."""
+        return run_id in self._runs
+
     def find(self, run_id: str) -> RunRow:
         """Return a run; refuse with NOT_FOUND."""
         run = self._runs.get(run_id)
@@ -122,7 +126,7 @@ class Registry:
         held = self.of_digest(digest)
         if held is not None:
             return held
-        chosen = run_config.check_run_id(run_id) if run_id else run_config.ulid_in(config) or run_config.new_ulid()
+        chosen = run_config.choose_run_id(run_id, config)
         if chosen in self._runs:
             msg = f"run {chosen!r} exists, with another config; choose another run_id"
             raise RefusalError(grpc.StatusCode.ALREADY_EXISTS, msg)
@@ -131,8 +135,7 @@ class Registry:
             return await self._make(chosen, digest, config_json)
         except Exception:
             # Not committed (the disk is full): when it is submitted again, it must not be taken for one that is.
-            del self._by_digest[digest], self._runs[chosen]
-            self._active.discard(chosen)
+            del self._by_digest[digest]
             raise
 
     def of_digest(self, digest: str) -> RunRow | None:
@@ -164,12 +167,15 @@ class Registry:
         """Give the change a number and queue it; done when it is committed."""
         self._seq += 1
         run = dataclasses.replace(run, updated_at=now, record_seq=self._seq)
-        self._runs[run.run_id] = run
-        (self._active.discard if run.status in ENDED else self._active.add)(run.run_id)
+        before = self._runs.get(run.run_id)
+        self._hold(run)
         saved: asyncio.Future[RunRow] = asyncio.get_running_loop().create_future()
 
         def publish(committed: asyncio.Future[None]) -> None:
             error = committed.exception()
+            if error is not None and self._runs.get(run.run_id) is run:
+                # What is not on disk did not happen, and may be tried again.
+                self._unhold(run.run_id, before)
             if saved.done():
                 pass
             elif error is not None:
@@ -181,6 +187,17 @@ class Registry:
 
         self._log.put_run(run).add_done_callback(publish)
         return saved
+
+    def _hold(self, run: RunRow) -> None:
+        self._runs[run.run_id] = run
+        (self._active.discard if run.status in ENDED else self._active.add)(run.run_id)
+
+    def _unhold(self, run_id: str, before: RunRow | None) -> None:
+        if before is None:
+            del self._runs[run_id]
+            self._active.discard(run_id)
+        else:
+            self._hold(before)
 
     def _publish(self, run: RunRow) -> None:
         self._published = run.record_seq

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 import grpc
 
 from live_telemetry_widget import _names, normalize
+from live_telemetry_widget.client import Backoff
 from live_telemetry_widget.errors import ConnectError, DaemonError, WorkerError
 from live_telemetry_widget.proto import telemetry_pb2
 from live_telemetry_widget.worker import remote
@@ -219,7 +220,7 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
     heartbeat
         Seconds between heartbeats; 0: none.
     away_timeout
-        End the worker when no daemon has answered a heartbeat for so many seconds; 0: never.
+        End the worker when no daemon has answered a heartbeat for so many seconds; 0: never. So long, too, one is waited for at first.
 
     Returns
     -------
@@ -248,10 +249,7 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
     }
     registration = Registration(daemon, run_id, worker_id, config)
     try:
-        try:
-            await registration.open()
-        except grpc.aio.AioRpcError as error:
-            raise registration.translated(error) from error
+        await _join(registration, away_timeout)
         _LOG.info("run %s at %s: %s", registration.run_id, daemon, " ".join(command))
         outlet = _Outlet(registration, agent_id, worker_id, stdout or sys.stdout.buffer)
         try:
@@ -261,6 +259,23 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
             outlet.abandon()
     finally:
         await registration.close()
+
+
+async def _join(registration: Registration, patience: float) -> None:
+    """Have a run at the daemon; one that has started us and died meanwhile has so many seconds to come back."""
+    loop = asyncio.get_running_loop()
+    end, backoff = loop.time() + patience, Backoff(first=0.2, most=5.0)
+    while True:
+        try:
+            await registration.open()
+        except grpc.aio.AioRpcError as error:
+            said = registration.translated(error)
+            if isinstance(said, DaemonError) or loop.time() > end:
+                raise said from error
+            _LOG.info("%s", said)
+            await asyncio.sleep(backoff.next())
+        else:
+            return
 
 
 class _Wishes(NamedTuple):
@@ -329,12 +344,12 @@ class _Steering:
 
     def signal(self, number: int) -> None:
         """Hand a signal on to the worker, or, when it has ended, stop waiting for the daemon."""
+        if number == signal.SIGTERM and _names.MARK in os.environ:
+            # A daemon has started us, and this is how it says that the run is over. It waits for what is left.
+            self.cancel()
+            return
         if self._worker.exited.is_set():
             self._outlet.abandon()
-            return
-        if number == signal.SIGTERM and _names.MARK in os.environ:
-            # A daemon has started us, and this is how it says that the run is over.
-            self.cancel()
             return
         self._let_end()
         self._worker.send(number)
@@ -410,12 +425,19 @@ async def _unless_abandoned(task: asyncio.Task[None], outlet: _Outlet, grace: fl
 
 
 async def _finish(registration: Registration, outcome: telemetry_pb2.Outcome, reason: str, wait: float) -> None:
-    why = "no answer in time"
+    loop = asyncio.get_running_loop()
+    why, end, backoff = "no answer in time", loop.time() + wait, Backoff(first=0.2, most=5.0)
     try:
-        await registration.finish(outcome, reason, timeout=wait)
-        why = ""
-    except grpc.aio.AioRpcError as error:
-        why = error.details() or error.code().name
+        while why and loop.time() < end:
+            try:
+                await registration.finish(outcome, reason, timeout=end - loop.time())
+                why = ""
+            except grpc.aio.AioRpcError as error:
+                why = error.details() or error.code().name
+                # Waiting for a daemon that is away is part of the call; one that dies in it may come back too.
+                if error.code() != grpc.StatusCode.UNAVAILABLE:
+                    break
+                await asyncio.sleep(min(backoff.next(), max(0.0, end - loop.time())))
     finally:
         if why:
             _say(f"the end of run {registration.run_id} could not be told to {registration.address}: {why}")
