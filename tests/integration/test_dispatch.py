@@ -484,6 +484,36 @@ def test_a_record_that_cannot_be_read_keeps_no_daemon_from_starting(start: Start
     assert "broken.json is no record" in daemon.errors.read_text()
 
 
+def test_a_run_of_which_a_crash_left_only_the_intention_is_settled(start: Start, tmp_path: pathlib.Path) -> None:
+    daemon = start("--dispatch", "never")
+    run_id = submit(daemon, config("step(0)"))
+    daemon.end(signal.SIGKILL)
+    record = {"run_id": run_id, "mark": "m", "address": "", "gpus": [], "pid": 0, "started": ""}
+    folder = tmp_path / "data" / "workers"
+    folder.mkdir()
+    (folder / "m.json").write_text(json.dumps(record))
+    assert ended(start(), run_id) == ("FAULT", "the daemon ended while it was starting the worker")
+    until(lambda: not records(tmp_path))
+
+
+def test_a_taken_run_id_is_refused_and_harms_nobody(daemon: DaemonProcess, tmp_path: pathlib.Path) -> None:
+    submit(daemon, config(STEPPING), "mine")
+    until(lambda: state(daemon, "mine") == "EXEC")
+    assert refused(lambda: submit(daemon, config("step(0)"), "mine")) == Code.ALREADY_EXISTS
+    assert len(records(tmp_path)) == 1
+    cancel(daemon, "mine")
+    assert ended(daemon, "mine") == ("TERM", "cancelled by request")
+
+
+def test_workers_end_with_a_daemon_whose_parent_is_gone(start: Start) -> None:
+    daemon = start()
+    run_id = submit(daemon, config(STEPPING))
+    until(lambda: state(daemon, run_id) == "EXEC")
+    daemon.process.stdin.close()
+    assert daemon.process.wait(LIMIT) == 0
+    assert ended(start(), run_id) == ("TERM", "cancelled: the daemon was stopped")
+
+
 @pytest.mark.parametrize("listens", [True, False])
 def test_sigterm_ends_the_workers_and_keeps_what_they_said(start: Start, *, listens: bool) -> None:
     daemon = start()

@@ -43,6 +43,11 @@ def check_run_id(run_id: str) -> str:
     return run_id
 
 
+def choose_run_id(run_id: str, config: dict[str, Any]) -> str:
+    """Return the id of a new run: the one asked for, else the config's ULID, else a fresh one."""
+    return check_run_id(run_id) if run_id else ulid_in(config) or new_ulid()
+
+
 def parse_object(text: str) -> dict[str, Any]:
     """Return the JSON object that a config is; an empty text is an empty one."""
     try:

@@ -102,25 +102,38 @@ class Dispatcher:
 
     async def _submit(self, run_id: str, config_json: str) -> RunRow:
         config = run_config.parse_config(config_json)
-        self._check_gpus(config)
-        run = await self._runs.submit(run_id, config_json)
-        # Another of the same config may have come first.
-        if self._settings.dispatch != "never" and run.run_id not in self._families and run.status == INIT:
-            family = Family.new(run.run_id, self._data_dir, self._address)
-            family.gpus = self._take_gpus(config)
-            self._families[run.run_id] = family
-            self._spawn(self._begin(family, config), f"run {run.run_id}")
+        held = self._runs.of_digest(run_config.digest_of(config))
+        if held is not None:
+            return held  # another of the same config has come first
+        chosen = run_config.choose_run_id(run_id, config)
+        if self._settings.dispatch == "never" or self._runs.known(chosen):
+            return await self._runs.submit(chosen, config_json)
+        family = Family.new(chosen, self._data_dir, self._address)
+        family.gpus = self._take_gpus(config)
+        self._families[chosen] = family
+        try:
+            # Before the run, so that no crash leaves a run of which nobody knows that it was to be started.
+            family.write()
+            run = await self._runs.submit(chosen, config_json)
+        except BaseException as error:
+            del self._families[chosen]
+            family.forget(keep_log=True)
+            if isinstance(error, OSError):
+                msg = f"no worker can be started, {family.record.parent} cannot be written: {error}"
+                raise RefusalError(grpc.StatusCode.RESOURCE_EXHAUSTED, msg) from error
+            raise
+        self._spawn(self._begin(family, config), f"run {chosen}")
         return run
 
     async def _begin(self, family: Family, config: dict[str, Any]) -> None:
         try:
-            family.write()
             command, environment = self._command(family.run_id, config), self._environment(family, config)
             family.popen = await asyncio.to_thread(_start, command, environment, family.log)
             family.process = processes.find(family.popen.pid)
             family.write()
         except OSError as error:
             family.lost = f"its worker could not be started: {error}"
+            family.end.set()
             _LOG.error("run %s: %s", family.run_id, family.lost)
         else:
             _LOG.info("run %s: started as process %d, its output is in %s", family.run_id, family.popen.pid, family.log)
@@ -160,25 +173,19 @@ class Dispatcher:
 
     # -- graphics cards ----------------------------------------------------------------------------------------------
 
-    def _check_gpus(self, config: dict[str, Any]) -> None:
+    def _take_gpus(self, config: dict[str, Any]) -> list[int]:
+        """Return those that a run is given: as many as it asks for, or as are free; refuse when it must have more."""
         gpus = config["resources"].get("gpus") or {}
         requested, mandatory = gpus.get("requested", 0), gpus.get("mandatory", False)
-        if not mandatory or self._settings.dispatch == "never":
-            return
-        if requested > self._settings.gpus:
+        taken = {gpu for family in self._families.values() for gpu in family.gpus}
+        free = [gpu for gpu in range(self._settings.gpus) if gpu not in taken]
+        if mandatory and requested > self._settings.gpus:
             msg = f"{requested} GPUs are mandatory and this daemon has {self._settings.gpus} to give (serve --gpus N)"
             raise precondition(msg)
-        if requested > len(self._free_gpus()):
-            msg = f"{requested} GPUs are mandatory and {len(self._free_gpus())} are free; submit it again when runs have ended"
+        if mandatory and requested > len(free):
+            msg = f"{requested} GPUs are mandatory and {len(free)} are free; submit it again when runs have ended"
             raise RefusalError(grpc.StatusCode.RESOURCE_EXHAUSTED, msg)
-
-    def _free_gpus(self) -> list[int]:
-        taken = {gpu for family in self._families.values() for gpu in family.gpus}
-        return [gpu for gpu in range(self._settings.gpus) if gpu not in taken]
-
-    def _take_gpus(self, config: dict[str, Any]) -> list[int]:
-        requested = (config["resources"].get("gpus") or {}).get("requested", 0)
-        return self._free_gpus()[:requested]
+        return free[:requested]
 
     def gpus_of(self, run_id: str) -> list[int]:
         """Return which graphics cards a running run was given."""

@@ -92,6 +92,10 @@ class Registry:
         self._changed = asyncio.Event()
         self._ending = False
 
+    def known(self, run_id: str) -> bool:
+        """Whether there is such a run."""
+        return run_id in self._runs
+
     def find(self, run_id: str) -> RunRow:
         """Return a run; refuse with NOT_FOUND."""
         run = self._runs.get(run_id)
@@ -122,7 +126,7 @@ class Registry:
         held = self.of_digest(digest)
         if held is not None:
             return held
-        chosen = run_config.check_run_id(run_id) if run_id else run_config.ulid_in(config) or run_config.new_ulid()
+        chosen = run_config.choose_run_id(run_id, config)
         if chosen in self._runs:
             msg = f"run {chosen!r} exists, with another config; choose another run_id"
             raise RefusalError(grpc.StatusCode.ALREADY_EXISTS, msg)
