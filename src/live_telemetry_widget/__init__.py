@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from live_telemetry_widget._version import __version__
 
 if TYPE_CHECKING:
+    from live_telemetry_widget.bridge import TelemetryBridge
     from live_telemetry_widget.embedded import Server, serve
     from live_telemetry_widget.errors import (
         ClosedError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.schema import Problem, RunKey, RunState
     from live_telemetry_widget.session import Client, Recording, connect
     from live_telemetry_widget.session import open_recording as open  # noqa: A004 - ltw.open, as in wave.open
+    from live_telemetry_widget.watch import LiveTelemetryController
 
 # Silent unless the user asks: a notebook's cells are no place for log lines.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -54,7 +56,9 @@ _HOME: Final = {
     "RunNotFoundError": "errors",
     "RunState": "schema",
     "Server": "embedded",
+    "LiveTelemetryController": "watch",
     "TelemetryAsyncHub": "hub",
+    "TelemetryBridge": "bridge",
     "TelemetryError": "errors",
     "WaitTimeoutError": "errors",
     "WorkerError": "errors",
@@ -76,7 +80,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*__all__, "__doc__", "__file__", "__name__"})
 
 
 __all__ = [  # noqa: RUF022 - the order in which one meets them
@@ -91,6 +95,8 @@ __all__ = [  # noqa: RUF022 - the order in which one meets them
     "Problem",
     "Server",
     "TelemetryAsyncHub",
+    "TelemetryBridge",
+    "LiveTelemetryController",
     "TelemetryError",
     "ConnectError",
     "DaemonError",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import collections.abc
+import contextlib
 import dataclasses
 import logging
 import time
@@ -34,11 +35,13 @@ _FLUSH_EVERY: Final = 0.02
 _FLUSH_AT: Final = 1_024
 #: How often (seconds) gaps and the end are looked at, while there is something to look at.
 _TEND_EVERY: Final = 0.2
-#: A gap is asked for so many times.
-_ASKS: Final = 3
+#: A gap is asked for so many times, at growing distances: what a daemon replays may overflow too.
+_ASKS: Final = 8
 #: Seconds between two repairs: at first, and at most when they do not help.
 _REPAIR_FIRST: Final = 1.0
 _REPAIR_MOST: Final = 30.0
+#: Seconds of silence after which what was asked for again is taken to be all.
+_REPAIR_PAUSE: Final = 1.0
 
 Kind = Literal["steps", "episodes"]
 KINDS: Final[tuple[Kind, Kind]] = ("steps", "episodes")
@@ -110,8 +113,7 @@ class Following:
         self._repair: asyncio.Task[None] | None = None
         self._repair_at = 0.0
         self._repair_wait = _REPAIR_FIRST
-        self._asked: dict[Gap, int] = {}
-        self._duplicates = 0
+        self._asked: dict[Gap, float] = {}
 
     # -- the link comes and goes -----------------------------------------------------------------------------------
 
@@ -210,7 +212,7 @@ class Following:
 
     # -- streams ---------------------------------------------------------------------------------------------------
 
-    async def _stream(self, client: TrainerClient, kind: Kind, heard: asyncio.Event | None = None) -> None:
+    async def _stream(self, client: TrainerClient, kind: Kind) -> None:
         """Read one stream, again and again; a daemon may end it, or fail on it, without the link being lost."""
         backoff = dataclasses.replace(self._backoff, attempt=0)
         while True:
@@ -219,8 +221,6 @@ class Following:
                     backoff.reset()
                     self._spoke()
                     self.take(kind, message)
-                    if heard is not None:
-                        heard.set()
             except ConnectError as error:
                 self._lose(error)
                 return
@@ -261,12 +261,8 @@ class Following:
     def _tend(self) -> None:
         """Look at what is missing, and at whether the run is at its end; come again while there is something to look at."""
         self._tending = None
-        duplicates, self._duplicates = self._duplicates, self.feed.frames.duplicates
-        replaying = duplicates != self._duplicates
         wanted = self._wanted()
-        now = time.monotonic()
-        # In the middle of a replay it is too early to say that it does not help.
-        if wanted and self._repair is None and now >= self._repair_at + (_REPAIR_MOST if replaying else 0.0):
+        if wanted and self._repair is None and time.monotonic() >= self._repair_at:
             self._repair = asyncio.get_running_loop().create_task(self._mend(wanted), name="repair")
         self._end_if_all_is_here()
         if wanted or (self.feed.state.ended and not self.feed.finished):
@@ -283,29 +279,31 @@ class Following:
         return [gap for gap in gaps if self._asked.get(gap, 0) < most]
 
     async def _mend(self, wanted: list[Gap]) -> None:
-        """Open the steps' stream again from the start, and let the old one go when the new one speaks."""
-        client, held = self._client, self._streams.get("steps")
-        if client is None or held is None:
+        """Read the steps once more from the start, beside the stream that is open and goes on."""
+        client, broken = self._client, True
+        if client is None:
             return
-        for gap in wanted:
-            self._asked[gap] = self._asked.get(gap, 0) + 1
         _LOG.info("run %s: asking again for %d gaps", self.feed.run_id, len(wanted))
-        heard = asyncio.Event()
-        new = asyncio.get_running_loop().create_task(self._stream(client, "steps", heard), name=held.get_name())
+        # A stream of a run that goes on has no end: its replay is over when it pauses, or after so long.
+        until = time.monotonic() + _REPAIR_MOST
         try:
-            async with asyncio.timeout(_REPAIR_MOST):
-                await heard.wait()
+            async with contextlib.aclosing(client.stream_steps(self.feed.run_id, 0)) as stream:
+                while time.monotonic() < until:
+                    self.take("steps", await asyncio.wait_for(anext(stream), _REPAIR_PAUSE))
         except TimeoutError:
-            new.cancel()
-        except asyncio.CancelledError:
-            new.cancel()
-            raise
-        else:
-            held.cancel()
-            self._streams["steps"] = new
-        self._repair_wait = (
-            _REPAIR_FIRST if set(wanted) != set(self._asked) else min(2 * self._repair_wait, _REPAIR_MOST)
-        )
+            broken = False
+        except StopAsyncIteration:
+            pass  # the daemon ended it, perhaps half-way
+        except ConnectError as error:
+            self._lose(error)
+        except DaemonError as error:
+            self._count("stream_error", f"steps, asked for again: {error}")
+        self._flush("steps")
+        for gap in wanted:
+            # Half an answer is no answer, but a daemon that always breaks is not asked for ever.
+            self._asked[gap] = self._asked.get(gap, 0.0) + (0.25 if broken else 1.0)
+        helped = set(wanted) - set(self._wanted()) != set()
+        self._repair_wait = _REPAIR_FIRST if helped else min(2 * self._repair_wait, _REPAIR_MOST)
         self._repair_at = time.monotonic() + self._repair_wait
         self._repair = None
         self._tend_soon()

@@ -21,7 +21,7 @@ from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc, train
 from live_telemetry_widget.schema import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -39,10 +39,26 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    # Each attempt is a new channel; with the process's shared pool it would inherit the waiting time of those that failed.
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # A proxy server from the environment has no business between a notebook and a trainer on the same machine.
     ("grpc.enable_http_proxy", 0),
+)
+
+
+#: Answers to the probe that do not tell the generation: they are those of a connection that breaks, or a daemon that stops.
+_SAY_NOTHING: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    }
 )
 
 
@@ -183,7 +199,7 @@ class TrainerClient:
             except grpc.aio.AioRpcError as error:
                 if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                     self._generation = Generation.ONE
-                elif error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+                elif error.code() in _SAY_NOTHING:
                     raise self._error(error) from error
                 else:
                     self._generation = Generation.TWO
@@ -206,22 +222,28 @@ class TrainerClient:
             async for record in self._trainer.WatchRuns(trainer_pb2.WatchRunsRequest()):
                 yield _info(record, generation)
 
-    async def stream_steps(self, run_id: str, since_seq: int) -> AsyncIterator[bytes]:
+    async def stream_steps(self, run_id: str, since_seq: int) -> AsyncGenerator[bytes]:
         """Yield a run's steps after `since_seq` as far as the daemon honours it, then live ones: RunStep messages, unparsed.
 
         Parsing is the reader's, because gRPC would end the stream over one message that cannot be parsed.
         """
-        request = trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq)
-        with self._translated():
-            async for raw in self._steps(request):
-                yield raw
+        call = self._steps(trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq))
+        try:
+            with self._translated():
+                async for raw in call:
+                    yield raw
+        finally:
+            call.cancel()
 
-    async def stream_episodes(self, run_id: str, since_seq: int) -> AsyncIterator[bytes]:
+    async def stream_episodes(self, run_id: str, since_seq: int) -> AsyncGenerator[bytes]:
         """Yield a run's episodes likewise: RunEpisode messages, unparsed."""
-        request = trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq)
-        with self._translated():
-            async for raw in self._episodes(request):
-                yield raw
+        call = self._episodes(trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq))
+        try:
+            with self._translated():
+                async for raw in call:
+                    yield raw
+        finally:
+            call.cancel()
 
     async def is_ours(self) -> bool:
         """Whether the daemon is one of this package, which keeps its sequence numbers for good; asked once."""

@@ -137,11 +137,7 @@ class RunFeed:
     @property
     def config(self) -> dict[str, Any]:
         """What the run was submitted with; empty when the daemon does not tell."""
-        try:
-            config = json.loads(self.details.config_json) if self.details else {}
-        except ValueError:
-            return {}
-        return config if isinstance(config, dict) else {}
+        return _config(self.details)
 
     def finish(self) -> None:
         """Note that the run has ended and its last step is here; rows that come later are still taken."""
@@ -152,7 +148,7 @@ class RunFeed:
     @property
     def loaded(self) -> bool:
         """Whether everything is here that the daemon had when it was first asked, as far as that can be known."""
-        if self._loaded or self.finished:
+        if self._loaded or self.finished or self._link.state == "recording":
             return True
         if self.backlog is not None:
             loaded = self.step_seq >= self.backlog[0] and self.episode_seq >= self.backlog[1]
@@ -178,3 +174,16 @@ class RunFeed:
                     return False
                 self._changed.wait(left)
         return True
+
+
+def _config(details: RunDetails | None) -> dict[str, Any]:
+    try:
+        config = json.loads(details.config_json) if details else {}
+    except ValueError:
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def run_name(details: RunDetails | None) -> str:
+    """Return the name for people of a run that was described."""
+    return str(_config(details).get("run_name") or "")

@@ -149,7 +149,8 @@ class RunFrames:
         self._agents: dict[str, None] = {}
         # The newest ordinal of each (worker, agent): what it says of earlier episodes is final.
         self._newest: dict[tuple[str, str], int] = {}
-        self._numbers: dict[tuple[str, str], EpisodeNumbers] = {}
+        # By worker and agent, and by agent alone (worker None).
+        self._numbers: dict[tuple[str | None, str], EpisodeNumbers] = {}
         # Episodes by (agent, number), once there are both named and unnamed workers.
         self._namesakes: dict[tuple[str, int], list[Episode]] | None = None
         self._named: set[bool] = set()
@@ -213,8 +214,7 @@ class RunFrames:
 
     def _take_in(self, batch: pa.RecordBatch) -> None:
         batch, cuts, keys = _segments(batch)
-        for worker, agent in {(worker, agent) for worker, agent, _ in keys if worker}:
-            self._note_name(agent, worker)
+        self._note_names({key[:2] for key in keys})
         columns = _StepColumns.of(batch)
         sums = np.add.reduceat(columns.rewards, cuts[:-1])
         keep: list[np.ndarray[Any, Any]] = []
@@ -294,7 +294,7 @@ class RunFrames:
         self._episodes[worker, agent, number] = episode
         self._order.append(episode)
         self._agents[agent] = None
-        self._numbers.setdefault((worker, agent), EpisodeNumbers()).add(number)
+        self._note_number(worker, agent, number)
         if self._namesakes is not None:
             self._namesakes.setdefault((agent, number), []).append(episode)
         return episode
@@ -321,18 +321,24 @@ class RunFrames:
             self._rename(found, worker)
         return found
 
-    def _note_name(self, agent: str, worker: str) -> None:
-        names = self._names.setdefault(agent, set())
-        if worker in names:
-            return
-        names.add(worker)
-        presumed = self._presumed.pop(agent, 0) if len(names) > 1 else 0
-        if presumed:
-            detail = (
-                f"{presumed} steps of agent {agent!r} came without their worker's name, when only one worker of that agent was known, "
-                f"and were taken to be its; then came worker {worker!r}, whose they may be"
-            )
-            self._count([Problem("unnamed_worker", detail, count=presumed)])
+    def _note_number(self, worker: str, agent: str, number: int) -> None:
+        for key in ((worker, agent), (None, agent)):
+            self._numbers.setdefault(key, EpisodeNumbers()).add(number)
+
+    def _note_names(self, streams: set[tuple[str, str]]) -> None:
+        """Note which workers (worker, agent) there are, before it is decided whose an unnamed step is."""
+        for worker, agent in streams:
+            names = self._names.setdefault(agent, set())
+            if not worker or worker in names:
+                continue
+            names.add(worker)
+            presumed = self._presumed.pop(agent, 0) if len(names) > 1 else 0
+            if presumed:
+                detail = (
+                    f"{presumed} steps of agent {agent!r} came without their worker's name, when only one worker of that agent was known, "
+                    f"and were taken to be its; then came worker {worker!r}, whose they may be"
+                )
+                self._count([Problem("unnamed_worker", detail, count=presumed)])
 
     def _agree(self, episode: Episode, steps: pa.RecordBatch | None) -> bool | None:
         """Return whether the steps that both have are the same; None when both have none."""
@@ -352,7 +358,7 @@ class RunFrames:
         del self._episodes[episode.worker_id, episode.agent_id, episode.number]
         episode.worker_id = worker
         self._episodes[worker, episode.agent_id, episode.number] = episode
-        self._numbers.setdefault((worker, episode.agent_id), EpisodeNumbers()).add(episode.number)
+        self._note_number(worker, episode.agent_id, episode.number)
         rows = episode.rows()
         if len(rows):
             name = pa.array([worker] * len(rows), LABEL)
@@ -368,8 +374,7 @@ class RunFrames:
         times = batch.column("timestamp").cast(pa.int64()).to_pylist()
         columns = [batch.column(name).to_pylist() for name in ("worker_id", "agent_id", "episode", "steps")]
         columns += [batch.column(name).to_pylist() for name in ("total_reward", "terminated", "truncated")]
-        for worker, agent in {(worker, agent) for worker, agent in zip(*columns[:2], strict=True) if worker}:
-            self._note_name(agent, worker)
+        self._note_names(set(zip(*columns[:2], strict=True)))
         for i, (worker, agent, number, steps, total, terminated, truncated) in enumerate(zip(*columns, strict=True)):
             episode = self._find_or_make(worker, agent, number)
             held, record = episode.record, Record(base + len(keep), steps, total, terminated, truncated, times[i])
@@ -472,7 +477,11 @@ class RunFrames:
             if len(found) >= _MAX_GAPS:
                 break
         for (worker, agent), numbers in self._numbers.items():
-            found += [Gap(worker, agent, first, last, 0, 0) for first, last in numbers.holes]
+            names = self._names.get(agent, set())
+            # Of one worker's episodes some may have come without its name; of several workers' nobody knows whose such are.
+            if (worker is None) == (len(names) <= 1) and worker != "":
+                name = worker if worker is not None else next(iter(names), "")
+                found += [Gap(name, agent, first, last, 0, 0) for first, last in numbers.holes]
         return found[:_MAX_GAPS]
 
     def steps_table(self) -> pa.Table:

@@ -205,6 +205,8 @@ class TelemetryAsyncHub:
             if held is not None:
                 return held.feed
             feed = RunFeed(run_id, self._link)
+            if self.address is None:
+                feed.backlog = (0, 0)  # nobody to have one
             following = Following(
                 feed, publish=self.bus.publish, spoke=self._backoff.reset, lose=self._lose, backoff=self._backoff
             )
@@ -212,10 +214,13 @@ class TelemetryAsyncHub:
         self._call(self._follow, following)
         return feed
 
-    def unsubscribe_run(self, run_id: str) -> None:
-        """Stop following a run and forget it; its feed keeps what it has for whoever still holds it."""
+    def unsubscribe_run(self, run_id: str, feed: RunFeed | None = None) -> None:
+        """Stop following a run (with `feed`: only if it is still the one) and forget it; its feed keeps what it has for whoever still holds it."""
         with self._lock:
-            following, loop = self._following.pop(run_id, None), self._loop
+            held, loop = self._following.get(run_id), self._loop
+            following = held if held is not None and feed in {None, held.feed} else None
+            if following is not None:
+                del self._following[run_id]
         if following is not None and loop is not None:
             following.feed.link = Link("closed")
             with contextlib.suppress(RuntimeError):  # the loop has ended, and the streams with it

@@ -1,11 +1,12 @@
 """Paces what a view gets: a push at most every 50 ms, holding the newest of what changed since the last.
 
 Nothing is queued for a page. A push is made from the frames when it is due (``frames.since(cursor)``), so what comes faster than it can
-be shown is coalesced, and a page that sleeps costs nothing.
+be shown is coalesced, and a page that sleeps costs nothing. One thread paces all views of the process; it ends with the last of them.
 """
 
 from __future__ import annotations
 
+import atexit
 import collections
 import logging
 import threading
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from live_telemetry_widget import grids
 from live_telemetry_widget.frames import Cursor
+from live_telemetry_widget.lens import AgentFrames, Frames
 from live_telemetry_widget.view import encode, messages
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
@@ -31,26 +33,106 @@ _KEYFRAME_FIRST: Final = 0.4
 _KEYFRAME_EVERY: Final = 4.0
 #: Without any sign of a page and of change, keyframes end after so many seconds.
 _KEYFRAMES_END: Final = 120.0
+#: Even when nothing happens a view is looked at so often (seconds), to find out that its widget was closed.
+_LOOK_EVERY: Final = 5.0
 _RATE_WINDOW: Final = 2.0
 _LOOK_BACK: Final = 50
 
 
+class _Pacer:
+    """The thread that runs every view when it is due."""
+
+    def __init__(self) -> None:
+        self._views: set[LiveView] = set()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, view: LiveView) -> None:
+        with self._lock:
+            self._views.add(view)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._main, name="live-telemetry-views", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def remove(self, view: LiveView) -> None:
+        """Let go of a view; when this returns it is not being run."""
+        with self._lock:
+            self._views.discard(view)
+        self._wake.set()
+        # Not under our lock: a view that is run may wait for what the caller holds.
+        if threading.current_thread() is not self._thread and view.running.acquire(timeout=2.0):
+            view.running.release()
+
+    def _main(self) -> None:
+        while True:
+            self._wake.clear()
+            with self._lock:
+                if not self._views:
+                    self._thread = None
+                    return
+                views = list(self._views)
+            now = time.monotonic()
+            due = now + _LOOK_EVERY
+            for view in views:
+                if view.closed:
+                    view.close()
+                    continue
+                if view.due <= now:
+                    with view.running:
+                        view.run(now)
+                due = min(due, view.due)
+            del views
+            self._wake.wait(max(0.0, due - time.monotonic()))
+
+    def stop(self) -> None:
+        """End all views: the process ends, and nothing may be sent any more."""
+        with self._lock:
+            views, thread = list(self._views), self._thread
+            self._views.clear()
+        self._wake.set()
+        for view in views:
+            view.end()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(2.0)
+
+
+_PACER: Final = _Pacer()
+atexit.register(_PACER.stop)
+
+
 class LiveView:
-    """Drives one widget from one feed, on a thread of its own.
+    """Drives one widget from one feed.
 
     Parameters
     ----------
     feed
         The run to show.
+    agent
+        Show only this agent; None: all of them.
     owner
         Kept for as long as the view is, so that ``ltw.connect(...).run(...)`` alone in a cell goes on.
+
+    Attributes
+    ----------
+    due : float
+        When it wants to be run (monotonic seconds).
     """
 
-    def __init__(self, feed: RunFeed, owner: object = None) -> None:
+    def __init__(self, feed: RunFeed, agent: str | None = None, owner: object = None) -> None:
         self.feed = feed
+        self.agent = agent
+        self.frames: Frames = feed.frames if agent is None else AgentFrames(feed.frames, agent)
         self._owner = owner
-        self.widget = LiveTelemetryWidget(self._on_page, title=f"Live telemetry of run {feed.run_id}")
-        self._wake = threading.Event()
+        title = f"Live telemetry of run {feed.run_id}" + (f", agent {agent}" if agent else "")
+        self.widget = LiveTelemetryWidget(self._on_page, title=title)
+        self.running = threading.Lock()
+        self.due = 0.0
+        self._not_before = 0.0
         self._closed = False
         self._wanted = True  # a keyframe
         self._ready = False
@@ -59,23 +141,33 @@ class LiveView:
         self._rates: collections.deque[tuple[float, int]] = collections.deque()
         self._told: messages.State | None = None
         self._grid: tuple[int, grids.Grid | None] = (-1, None)
-        self._stop_listening = feed.listen(self._wake.set)
-        self._thread = threading.Thread(target=self._main, name=f"live-telemetry-view {feed.run_id}", daemon=True)
-        self._thread.start()
+        self._interval = _KEYFRAME_FIRST
+        self._keyframe_at = self._changed_at = time.monotonic()
+        self._revision = -1
+        self._stop_listening = feed.listen(self._wake)
+        _PACER.add(self)
+
+    def _wake(self) -> None:
+        if self.due > self._not_before:
+            self.due = self._not_before
+            _PACER.wake()
 
     @property
     def closed(self) -> bool:
         """Whether the view was closed, here or by closing its widget."""
         return self._closed or self.widget.comm is None
 
-    def close(self) -> None:
-        """Take the view off the page and end its thread."""
+    def end(self) -> None:
+        """Send nothing any more."""
         self._closed = True
         self._stop_listening()
-        self._wake.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join(2.0)
+
+    def close(self) -> None:
+        """Take the view off the page; nothing of it runs any more when this returns."""
+        self.end()
+        _PACER.remove(self)
         self.widget.close()
+        self._owner = None
 
     # -- from the page -----------------------------------------------------------------------------------------------
 
@@ -85,7 +177,7 @@ class LiveView:
             self._ready = self._wanted = True
         else:
             self._asks.append(content)
-        self._wake.set()
+        self._wake()
 
     def _answer(self, ask: dict[str, Any]) -> None:
         number, table, first, count = (ask.get(name) for name in ("id", "table", "first", "count"))
@@ -95,7 +187,7 @@ class LiveView:
             asked = number if isinstance(number, int) else -1
             self.widget.push(messages.Refused(kind="refused", version=messages.VERSION, id=asked, message=message))
             return
-        frames = self.feed.frames
+        frames = self.frames
         if table == "steps":
             rows = frames.rows(first, min(count, messages.MAX_ROWS))
             span = messages.Span(table="steps", first=first, count=rows.num_rows, total=frames.step_count)
@@ -107,51 +199,34 @@ class LiveView:
 
     # -- to the page -------------------------------------------------------------------------------------------------
 
-    def _main(self) -> None:
-        began = time.monotonic()
-        interval = _KEYFRAME_FIRST
-        keyframe_at = began
-        changed_at = began
-        revision = -1
-        while not self.closed:
-            self._wake.clear()
-            now = time.monotonic()
-            if self.feed.frames.revision != revision:
-                revision, changed_at = self.feed.frames.revision, now
-            idle = now - changed_at
-            if now >= keyframe_at and (idle < interval or (not self._ready and idle < _KEYFRAMES_END)):
-                self._wanted = True
-            keyframe = self._wanted
-            if keyframe:
-                self._wanted = False
-                keyframe_at = now + interval
-                interval = min(_KEYFRAME_EVERY, interval * 1.5)
-            try:
-                while self._asks:
-                    self._answer(self._asks.popleft())
-                self._push(keyframe=keyframe)
-            except Exception:  # noqa: BLE001 - see below
-                # The view's own fault must not end the view, nor print into a cell; the log has it, and the next push tries again.
-                _LOG.exception("a push to the view of run %s failed", self.feed.run_id)
-            spent = time.monotonic() - now
-            self._pause(max(0.0, _PUSH_EVERY - spent))
-            # A rate falls to zero, and a keyframe falls due, by time alone.
-            self._wake.wait(self._rest(keyframe_at))
-        self._stop_listening()
-
-    def _pause(self, seconds: float) -> None:
-        """Let changes gather; only closing cuts it short."""
-        end = time.monotonic() + seconds
-        while not self._closed and (left := end - time.monotonic()) > 0:
-            time.sleep(left)
-
-    def _rest(self, keyframe_at: float) -> float:
-        if self._rates or not self._ready:
-            return min(0.5, max(0.05, keyframe_at - time.monotonic()))
-        return 5.0  # also finds out that the widget was closed
+    def run(self, now: float) -> None:
+        """Answer what was asked, and push what is new; called by the pacer when it is due."""
+        self.due = now + _LOOK_EVERY
+        if self.frames.revision != self._revision:
+            self._revision, self._changed_at = self.frames.revision, now
+        idle = now - self._changed_at
+        if now >= self._keyframe_at and (idle < self._interval or (not self._ready and idle < _KEYFRAMES_END)):
+            self._wanted = True
+        keyframe, self._wanted = self._wanted, False
+        if keyframe:
+            self._keyframe_at = now + self._interval
+            self._interval = min(_KEYFRAME_EVERY, self._interval * 1.5)
+        try:
+            while self._asks:
+                self._answer(self._asks.popleft())
+            self._push(keyframe=keyframe)
+        except Exception:  # noqa: BLE001 - see below
+            # The view's own fault must not end the view, nor print into a cell; the log has it, and the next push tries again.
+            _LOG.exception("a push to the view of run %s failed", self.feed.run_id)
+        self._not_before = now + _PUSH_EVERY
+        # A rate falls to zero, and a keyframe falls due, by time alone; and what was asked or changed meanwhile is due soon.
+        if self._asks or self._wanted or self.frames.revision != self._revision:
+            self.due = self._not_before
+        elif self._rates or not self._ready:
+            self.due = min(now + 0.5, max(self._not_before, self._keyframe_at))
 
     def _push(self, *, keyframe: bool) -> None:
-        frames = self.feed.frames
+        frames = self.frames
         cursor = Cursor() if keyframe else self._cursor
         delta = frames.since(cursor, messages.MAX_ROWS, messages.MAX_EPISODES)
         spans: list[messages.Span] = []
@@ -175,7 +250,7 @@ class LiveView:
         self._cursor = delta.cursor
 
     def _state(self, newest: pa.Table, rows: int) -> messages.State:
-        feed, frames, link = self.feed, self.feed.frames, self.feed.link
+        feed, frames, link = self.feed, self.frames, self.feed.link
         config = feed.config
         return messages.State(
             run_id=feed.run_id,

@@ -16,12 +16,14 @@ Examples
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
 from live_telemetry_widget import _columns
-from live_telemetry_widget.errors import ClosedError, RunNotFoundError, WaitTimeoutError
+from live_telemetry_widget.errors import ClosedError, ConnectError, RunNotFoundError, WaitTimeoutError
+from live_telemetry_widget.feed import run_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -30,9 +32,14 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.client import TrainerClient
     from live_telemetry_widget.feed import RunFeed
+    from live_telemetry_widget.frames import RunFrames
     from live_telemetry_widget.live import LiveView
     from live_telemetry_widget.schema import RunState
     from live_telemetry_widget.view.widget import LiveTelemetryWidget
+
+
+#: Seconds that the first question for data waits for what the daemon had.
+_LOAD_FOR: Final = 10.0
 
 
 class Run:
@@ -52,7 +59,8 @@ class Run:
     def __init__(self, feed: RunFeed, owner: object = None) -> None:
         self._feed = feed
         self._owner = owner
-        self._view: LiveView | None = None
+        self._views: dict[str | None, LiveView] = {}
+        self._told_loading = False
 
     @property
     def run_id(self) -> str:
@@ -62,7 +70,7 @@ class Run:
     @property
     def name(self) -> str:
         """The run's name for people; empty when it has none."""
-        return str(self._feed.config.get("run_name") or "")
+        return run_name(self._feed.details)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -74,9 +82,34 @@ class Run:
         """Where the run is, as a word: ``"pending"``, ``"starting"``, ``"ready"``, ``"running"``, ``"paused"``, ``"completed"``, ``"failed"``, ``"cancelled"``, or ``"unknown"`` when no daemon has told."""
         return self._feed.state
 
+    def _loaded(self) -> RunFrames:
+        """Return the frames, waiting at the first question for what the daemon had when it was asked."""
+        feed = self._feed
+        if not self._told_loading and not feed.loaded:
+            # A link that is down brings nothing to wait for.
+            feed.wait_until(lambda: feed.loaded or feed.link.state in {"reconnecting", "closed"}, _LOAD_FOR)
+            self._told_loading = True
+            if not feed.loaded:
+                warnings.warn(
+                    f"run {self.run_id!r} is not all here yet: {self._progress()}; run.wait() waits for its end",
+                    stacklevel=3,
+                )
+        return feed.frames
+
+    def _progress(self) -> str:
+        """Say how much is here, and of how much."""
+        feed = self._feed
+        backlog = feed.backlog
+        of = f" of {backlog[0]}" if backlog and not feed.loaded else ""
+        link = feed.link
+        why = f" ({link.state}: {link.message})" if link.message else ""
+        return f"{feed.frames.step_count}{of} steps, {feed.frames.episode_count} episodes{why}"
+
     @property
     def steps(self) -> pd.DataFrame:
         """Every step here now, once: episodes in order of first sight, steps ascending in each.
+
+        The first question waits (10 s at most) until what the daemon had at that time is here; later ones do not wait.
 
         Returns
         -------
@@ -87,7 +120,7 @@ class Run:
             backend, render_hint, frame_ref, payload_version, render_payload, seq_id``, then the worker's further fields, each of its own type.
             The same object until new rows come: do not change it in place.
         """
-        return self._feed.frames.steps()
+        return self._loaded().steps()
 
     @property
     def episodes(self) -> pd.DataFrame:
@@ -101,17 +134,17 @@ class Run:
             steps are here), ``metadata`` (JSON text), ``seq_id``, then what the metadata says, each field of its own type. Joins with :attr:`steps` on
             ``worker_id, agent_id, episode``.
         """
-        return self._feed.frames.episodes()
+        return self._loaded().episodes()
 
     @property
     def steps_arrow(self) -> pa.Table:
         """:attr:`steps` as an Arrow table, values as they were sent."""
-        return self._feed.frames.steps_table()
+        return self._loaded().steps_table()
 
     @property
     def episodes_arrow(self) -> pa.Table:
         """:attr:`episodes` as an Arrow table."""
-        return self._feed.frames.episodes_table()
+        return self._loaded().episodes_table()
 
     def episode(self, number: int, *, agent: str | None = None, worker: str | None = None) -> pd.DataFrame:
         """Return the steps of one episode, ascending; columns as in :attr:`steps`.
@@ -128,7 +161,7 @@ class Run:
         RunNotFoundError
             There is no such episode; the message names the nearest.
         """
-        found = self._feed.frames.find(number, agent, worker)
+        found = self._loaded().find(number, agent, worker)
         if not found:
             raise RunNotFoundError(self._no_episode(number, agent, worker))
         return _columns.to_frame(self._feed.frames.episode_table(found), decode=("action",))
@@ -157,8 +190,40 @@ class Run:
         pandas.DataFrame
             ``kind``, ``count``, ``detail`` (of the last case), ``raw`` (its text, cut). Empty when all is well.
         """
-        rows = [(p.kind, p.count, p.detail, p.raw) for p in self._feed.frames.problems()]
+        rows = [(p.kind, p.count, p.detail, p.raw) for p in self._loaded().problems()]
         return pd.DataFrame(rows, columns=["kind", "count", "detail", "raw"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended and its last step is here."""
+        return self._feed.finished
+
+    @property
+    def agents(self) -> list[str]:
+        """The agents seen so far, in order of first sight; ``""`` where the worker named none."""
+        return self._feed.frames.agents
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have `listener` called on every change, on a background thread: quick, and without raising. Return what ends that."""
+        return self._feed.listen(listener)
+
+    @property
+    def gaps(self) -> pd.DataFrame:
+        """What is known to be missing, a row a gap; empty when nothing is.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``worker_id, agent_id, episode, last_episode, first_step, steps``: so many steps from `first_step` of `episode` on; where `steps`
+            is 0, nothing has come of `episode` to `last_episode`. A gap that is filled is gone. At most 10,000.
+        """
+        rows = self._loaded().gaps()
+        return pd.DataFrame(rows, columns=["worker_id", "agent_id", "episode", "last_episode", "first_step", "steps"])
+
+    @property
+    def reason(self) -> str:
+        """Why the run failed or was cancelled; empty otherwise."""
+        return self._feed.reason
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the run has ended and its last step is here.
@@ -172,11 +237,20 @@ class Run:
         ------
         WaitTimeoutError
             It had not ended by then; what has come stays and goes on coming.
+        ConnectError
+            The link was given up (``max_attempts`` of :func:`~live_telemetry_widget.connect`) or closed.
         """
         feed = self._feed
-        if feed.wait_until(lambda: feed.finished, timeout):
+        feed.wait_until(lambda: feed.finished or feed.link.state == "closed", timeout)
+        if feed.finished:
             return
         link = feed.link
+        if link.state == "closed":
+            why = link.message or "it is not followed any more"
+            msg = f"run {self.run_id!r} cannot be waited for: {why}; {self._progress()} are here"
+            raise ConnectError(msg)
+        if timeout is None:
+            return
         why = f"; the link is {link.state}: {link.message}" if link.message else ""
         known = "" if feed.info else "; the daemon knows no run of this id yet"
         msg = (
@@ -246,26 +320,38 @@ class Run:
             raise ClosedError(msg)
         hub.ask(call)
 
-    def view(self) -> LiveTelemetryWidget:
-        """Return the live view, an ipywidget like any other; the same one until it is closed."""
-        if self._view is None or self._view.closed:
+    def view(self, agent: str | None = None) -> LiveTelemetryWidget:
+        """Return the live view, an ipywidget like any other; the same one until it is closed.
+
+        Parameters
+        ----------
+        agent
+            Show only this agent; all of them otherwise.
+        """
+        view = self._views.get(agent)
+        if view is None or view.closed:
             from live_telemetry_widget.live import LiveView  # noqa: PLC0415 - data alone needs no widgets
 
-            self._view = LiveView(self._feed, self._owner)
-        return self._view.widget
+            view = self._views[agent] = LiveView(self._feed, agent, owner=self)
+        return view.widget
 
     def close(self) -> None:
-        """Take the view off the page; the data stays."""
-        if self._view is not None:
-            self._view.close()
-            self._view = None
+        """Take its views off the page; the data stays."""
+        for view in list(self._views.values()):
+            view.close()
+        self._views.clear()
+
+    def close_view(self, agent: str | None = None) -> None:
+        """Take one view off the page."""
+        view = self._views.pop(agent, None)
+        if view is not None:
+            view.close()
 
     def __repr__(self) -> str:
-        frames = self._feed.frames
-        return (
-            f"<Run {self.run_id!r} {self.status.value}: {frames.step_count} steps, {frames.episode_count} episodes, "
-            f"{sum(p.count for p in frames.problems())} problems>"
-        )
+        problems = sum(p.count for p in self._feed.frames.problems())
+        reason = f" ({self.reason})" if self.reason else ""
+        known = "" if self._feed.info or not self._feed.loaded else ", not known to the daemon"
+        return f"<Run {self.run_id!r} {self.status.value}{reason}{known}: {self._progress()}, {problems} problems>"
 
     def _repr_mimebundle_(self, **_: object) -> Any:  # noqa: ANN401 - whatever the widget returns
         bundle = self.view()._repr_mimebundle_()

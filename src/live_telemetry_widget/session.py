@@ -11,31 +11,43 @@ from typing import TYPE_CHECKING, Final, Self
 import pandas as pd
 
 from live_telemetry_widget.client import DEFAULT_ADDRESS, Generation, RunDetails, RunInfo, run_state
-from live_telemetry_widget.errors import RunNotFoundError, WaitTimeoutError
-from live_telemetry_widget.feed import Link, RunFeed
+from live_telemetry_widget.errors import ClosedError, RunNotFoundError, WaitTimeoutError
+from live_telemetry_widget.feed import Link, RunFeed, run_name
 from live_telemetry_widget.hub import TelemetryAsyncHub
 from live_telemetry_widget.run import Run
 from live_telemetry_widget.store import RunRow, Store
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterable
 
+    from live_telemetry_widget.bridge import TelemetryBridge
+    from live_telemetry_widget.watch import LiveTelemetryController
+
+_PORTS: Final = 65_536
 _COLUMNS: Final = ("run_id", "status", "reason", "created_at", "updated_at", "last_heartbeat")
 
 
-def connect(address: str = DEFAULT_ADDRESS) -> Client:
+def connect(address: str = DEFAULT_ADDRESS, *, max_attempts: int | None = None) -> Client:
     """Return a client of the trainer daemon at ``"host:port"``; it connects when it is first used.
+
+    Parameters
+    ----------
+    address
+        ``"host:port"``.
+    max_attempts
+        Give up after so many attempts in a row to connect; None: never. ``client.reconnect()`` begins again.
 
     Raises
     ------
     ValueError
         `address` is not ``"host:port"``.
     """
-    host, colon, port = address.rpartition(":")
-    if not (host and colon and port.isdigit()):
+    host, colon, port = str(address).rpartition(":")
+    if not (host and colon and port.isdigit() and 0 < int(port) < _PORTS):
         msg = f"address is {address!r}; give it as 'host:port', like {DEFAULT_ADDRESS!r}"
         raise ValueError(msg)
-    return Client(address)
+    return Client(address, max_attempts=max_attempts)
 
 
 class Client:
@@ -45,10 +57,13 @@ class Client:
     garbage (it, its runs and their views), or with the process.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, max_attempts: int | None = None) -> None:
         self.address = address
-        self.hub = TelemetryAsyncHub(address)
-        self._runs: dict[str, Run] = {}
+        self.hub = TelemetryAsyncHub(address, max_attempts=max_attempts)
+        # A run that nobody holds and no view shows is not followed any more.
+        self._runs: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
+        self._watches: weakref.WeakSet[LiveTelemetryController] = weakref.WeakSet()
+        self._bridges: weakref.WeakSet[TelemetryBridge] = weakref.WeakSet()
         self._finalizer = weakref.finalize(self, self.hub.stop)
 
     def runs(self) -> pd.DataFrame:
@@ -67,15 +82,81 @@ class Client:
         return _runs_frame(self._infos())
 
     def _infos(self) -> list[RunInfo]:
+        self._check_open()
         infos: list[RunInfo] = self.hub.ask(lambda client: client.list_runs())
         return infos
 
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            msg = f"the client of {self.address} was closed; ltw.connect({self.address!r}) makes another"
+            raise ClosedError(msg)
+
     def run(self, run_id: str) -> Run:
-        """Return a run and begin to follow it, from its first step on; the same object for the same id."""
+        """Return a run and begin to follow it, from its first step on; the same object for the same id, as long as somebody holds it.
+
+        A run that the daemon does not know yet is waited for.
+        """
+        self._check_open()
         held = self._runs.get(run_id)
         if held is None:
-            held = self._runs[run_id] = Run(self.hub.subscribe_run(run_id), owner=self)
+            feed = self.hub.subscribe_run(run_id)
+            held = self._runs[run_id] = Run(feed, owner=self)
+            weakref.finalize(held, _unsubscribe, weakref.ref(self.hub), run_id, weakref.ref(feed))
         return held
+
+    def watch(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        name: str | None = None,
+        close_done: bool = False,
+        most: int = 32,
+    ) -> LiveTelemetryController:
+        """Return a controller that shows a view per run and agent as they appear; as the last line of a cell it is shown.
+
+        Parameters
+        ----------
+        status
+            Only runs in this state or one of these (``"running"``, ...) when they are seen; None: runs that have not ended.
+        name
+            Only runs whose id or name matches, like ``"lake-*"``.
+        close_done
+            Close the views of a run once it has ended and all of it is here.
+        most
+            At most so many views at a time; the others are counted.
+        """
+        from live_telemetry_widget.watch import LiveTelemetryController  # noqa: PLC0415 - data alone needs no widgets
+
+        self._check_open()
+        watch = LiveTelemetryController(self, status=status, name=name, close_done=close_done, most=most)
+        self._watches.add(watch)
+        return watch
+
+    def bridge(self, *, loop: asyncio.AbstractEventLoop | None = None) -> TelemetryBridge:
+        """Return a bridge that calls your functions for each step, episode and end of the runs that are followed.
+
+        Parameters
+        ----------
+        loop
+            The asyncio loop to call them on, like the kernel's; None: background threads.
+        """
+        from live_telemetry_widget.bridge import TelemetryBridge  # noqa: PLC0415 - few need it
+
+        self._check_open()
+        bridge = TelemetryBridge(self.hub, loop=loop)
+        self._bridges.add(bridge)
+        return bridge
+
+    def name_of(self, run_id: str) -> str:
+        """Return a run's name for people; empty when it has none, or the daemon is another's."""
+        self._check_open()
+        details: RunDetails | None = self.hub.ask(lambda client: client.describe(run_id))
+        return run_name(details)
+
+    def reconnect(self) -> None:
+        """Try to connect now, rather than when the wait is over; also after `max_attempts` were in vain."""
+        self._check_open()
+        self.hub.reconnect()
 
     def latest(self) -> Run:
         """Return the run that was made last.
@@ -108,9 +189,10 @@ class Client:
         return self.run(_latest(infos, self.address))
 
     def close(self) -> None:
-        """Close the views and stop following; the data of the runs stays."""
-        for run in self._runs.values():
-            run.close()
+        """Close the views, bridges and watches, and stop following; the data of the runs stays."""
+        users: list[LiveTelemetryController | TelemetryBridge | Run] = [*self._watches, *self._bridges]
+        for user in [*users, *self._runs.values()]:
+            user.close()
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -121,6 +203,12 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client of {self.address}, following {len(self._runs)} runs>"
+
+
+def _unsubscribe(hub: weakref.ref[TelemetryAsyncHub], run_id: str, feed: weakref.ref[RunFeed]) -> None:
+    held, its = hub(), feed()
+    if held is not None and its is not None:
+        held.unsubscribe_run(run_id, its)
 
 
 def _runs_frame(infos: Iterable[RunInfo]) -> pd.DataFrame:

@@ -126,16 +126,19 @@ class Cutter:
             return
         pair = (writer, far)
         self._pairs.add(pair)
+        pumps = [asyncio.create_task(self._pump(*ends)) for ends in ((reader, far), (far_reader, writer))]
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, far))
-                group.create_task(self._pump(far_reader, writer))
-        except* OSError:
-            pass
+            # Both end when both sides said FIN; one fails when its connection is reset.
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_EXCEPTION)
+        except asyncio.CancelledError:
+            pass  # by close(); asyncio's own callback would report it as a fault
         finally:
             self._pairs.discard(pair)
+            for pump in pumps:
+                pump.cancel()
             for end in pair:
                 _end(end, reset=True)
+            await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_READ):

@@ -201,8 +201,8 @@ class Traits:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether copies are sent that can be of either of two steps."""
-        return self.anonymous and self.shared_agents and self.uses_database
+        """Whether copies are sent that can be of either of two steps: of two workers', or of two lives of a run."""
+        return self.anonymous and self.uses_database and (self.shared_agents or self.recreated)
 
 
 def numbered(message: bytes, field: int, number: int) -> bytes:

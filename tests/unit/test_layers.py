@@ -24,10 +24,9 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("normalize", "store", "client"),
     ("frames", "worker", "daemon"),
     ("feed", "lens", "_follow", "hub"),
-    ("bridge",),
-    ("view",),
+    ("bridge", "view"),
     ("live", "run"),
-    ("session", "embedded", "listing", "cli", "__main__", "__init__"),
+    ("session", "watch", "embedded", "listing", "cli", "__main__", "__init__"),
 )
 #: (importer, imported) on one level.
 NEIGHBOURS = {
@@ -36,6 +35,7 @@ NEIGHBOURS = {
     ("hub", "_follow"),
     ("_follow", "feed"),
     ("run", "live"),
+    ("session", "watch"),
     ("cli", "embedded"),
     ("cli", "listing"),
     ("__main__", "cli"),
