@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -52,6 +53,13 @@ def proxy_command(address: str, *worker: str, **options: str) -> list[str]:
     """Return the command line of a proxy around a worker; keyword ``run_id`` becomes ``--run-id``."""
     flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
     return [sys.executable, "-m", "live_telemetry_widget", "run", "--daemon", address, *flags, "--", *worker]
+
+
+def beside_the_end(stderr: bytes) -> bytes:
+    """Return what a proxy said on standard error, without its closing line, which must be there."""
+    said, count = re.subn(rb"live-telemetry: run \S+: \d+ steps and \d+ episodes published to [\w.:]+\n", b"", stderr)
+    assert count == 1, stderr
+    return said
 
 
 def demo_command(*arguments: str) -> list[str]:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from live_telemetry_widget.schema import JSON_KIND, TEXT, further, unify
 
@@ -22,7 +23,7 @@ def unified(core: pa.Schema, batches: Sequence[pa.RecordBatch]) -> tuple[pa.Sche
     try:
         return schema, [conform(batch, schema) for batch in batches]
     except pa.ArrowInvalid:
-        schema = _widest(core, schema, batches)
+        schema = widest(core, [batch.schema for batch in batches])
         return schema, [conform(batch, schema) for batch in batches]
 
 
@@ -46,13 +47,18 @@ def empty(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 
-def _widest(core: pa.Schema, schema: pa.Schema, batches: Sequence[pa.RecordBatch]) -> pa.Schema:
-    """Return `schema` with JSON text for each further column whose type is not the same in all batches."""
+def widest(core: pa.Schema, schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Return what :func:`unify` does, with JSON text for each further column whose type is not the same in all schemas."""
     fields = list(core)
-    for field in further(schema, core):
-        types = {b.schema.field(field.name).type for b in batches if field.name in b.schema.names} - {pa.null()}
-        fields.append(field if len(types) == 1 else pa.field(field.name, TEXT, metadata=JSON_KIND))
+    for field in further(unify(core, schemas), core):
+        types = {s.field(field.name).type for s in schemas if field.name in s.names} - {pa.null()}
+        fields.append(field if len(types) <= 1 else pa.field(field.name, TEXT, metadata=JSON_KIND))
     return pa.schema(fields)
+
+
+def of_episode(batch: pa.RecordBatch, episode: int) -> pa.RecordBatch:
+    """Return the rows of the episodes of that number."""
+    return batch.filter(pc.equal(batch.column("episode"), episode))
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

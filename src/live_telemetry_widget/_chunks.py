@@ -44,6 +44,11 @@ def decode(data: bytes) -> pa.RecordBatch:
     return pa.ipc.open_stream(data).read_next_batch()
 
 
+def schema_of(data: bytes) -> pa.Schema:
+    """Return the schema of what :func:`encode` made, without decoding the rows."""
+    return pa.ipc.open_stream(data).schema
+
+
 def split(batch: pa.RecordBatch, first_seq: int) -> Iterator[tuple[Piece, pa.RecordBatch]]:
     """Cut a batch that is larger than a chunk may be."""
     by_bytes = max(1, MAX_BYTES * batch.num_rows // max(batch.nbytes, 1))

@@ -148,6 +148,20 @@ class Database:
                 writer.execute("ROLLBACK")
             raise
 
+    def shrink(self) -> int:
+        """Rewrite the file without the pages that are free; return by how many bytes it is smaller."""
+        if self._writer is None:
+            msg = f"{self.path} is not open for writing"
+            raise ClosedError(msg)
+        before = self.path.stat().st_size
+        try:
+            self._writer.execute("VACUUM")
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            msg = f"{self.path} cannot be rewritten: {error}"
+            raise RecordingError(msg) from error
+        return before - self.path.stat().st_size
+
     def close(self) -> None:
         """Close the file. A writer leaves one plain file behind, which can be read on a read-only medium too."""
         if self._closed:

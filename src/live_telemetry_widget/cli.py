@@ -16,8 +16,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
+from live_telemetry_widget import commands as run_commands
 from live_telemetry_widget._version import __version__
-from live_telemetry_widget.errors import TelemetryError
+from live_telemetry_widget.errors import RecordingError, TelemetryError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_serve(commands)
     _add_run(commands)
-    _add_list(commands)
+    run_commands.add(commands, _ADDRESS, default_data_dir())
     _add_demo(commands)
     return parser
 
@@ -161,8 +162,11 @@ def _count(text: str) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     from live_telemetry_widget.daemon import logs, server
+    from live_telemetry_widget.daemon.listen import check_listen
     from live_telemetry_widget.daemon.settings import Settings
 
+    check_listen(arguments.listen)
+    _check_folder(arguments.data_dir)
     logs.configure(arguments.log_level, arguments.log_format)
     settings = Settings(
         strict=arguments.strict,
@@ -187,6 +191,23 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     asyncio.run(serve())
     return 0
+
+
+def _check_folder(data_dir: pathlib.Path) -> None:
+    """Make the data directory, or say why it cannot be one."""
+    why = ""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        why = "it is a file"
+    except OSError as error:
+        why = f"it cannot be made: {error.strerror}"
+    else:
+        if not os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
+            why = "it cannot be written"
+    if why:
+        msg = f"{data_dir} cannot be the data directory: {why}; give another --data-dir"
+        raise RecordingError(msg)
 
 
 def _when_stdin_closes(stop: asyncio.Event) -> None:
@@ -267,24 +288,6 @@ def _run(arguments: argparse.Namespace) -> int:
         drain_timeout=arguments.drain_timeout,
         away_timeout=arguments.away_timeout,
     )
-
-
-def _add_list(commands: _Commands[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
-        "list", help="list runs", description="List the runs of a daemon or of a data directory."
-    )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--daemon", default=_ADDRESS, metavar="HOST:PORT", help="default: %(default)s")
-    where.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="read the files, with or without a daemon")
-    parser.set_defaults(call=_list)
-
-
-def _list(arguments: argparse.Namespace) -> int:
-    from live_telemetry_widget import listing
-
-    rows = listing.of_directory(arguments.data_dir) if arguments.data_dir else listing.of_daemon(arguments.daemon)
-    print(listing.table(rows))
-    return 0
 
 
 def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:

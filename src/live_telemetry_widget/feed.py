@@ -54,14 +54,13 @@ class RunFeed:
 
     Attributes
     ----------
-    frames : RunFrames
     grace : float
         How long, in seconds, an ended run of a daemon that cannot say how much it sent must be quiet to count as all here.
     """
 
     def __init__(self, run_id: str, link: Link, *, grace: float = 1.0) -> None:
         self.run_id = run_id
-        self.frames = RunFrames(run_id)
+        self._frames = RunFrames(run_id)
         self.grace = grace
         #: Whether the run has ended and its last step is here.
         self.finished = False
@@ -80,7 +79,12 @@ class RunFeed:
         self._changed = threading.Condition()
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._last_arrival = time.monotonic()
-        self.frames.listen(self._arrived)
+        self._frames.listen(self._arrived)
+
+    @property
+    def frames(self) -> RunFrames:
+        """What is here of the run."""
+        return self._frames
 
     def _arrived(self) -> None:
         self._last_arrival = time.monotonic()

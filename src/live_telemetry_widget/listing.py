@@ -1,50 +1,84 @@
-"""Runs as lines of text, for ``live-telemetry list``."""
+"""Runs as text, for ``live-telemetry list`` and ``show``; of a daemon and of a data directory alike."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, NamedTuple
 
-from live_telemetry_widget.client import Generation, TrainerClient, run_state
+from live_telemetry_widget.client import Generation, RunDetails, RunInfo, TrainerClient, run_state
+from live_telemetry_widget.errors import RunNotFoundError
+from live_telemetry_widget.feed import run_name
 from live_telemetry_widget.store import Store
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Sequence
 
-Row = tuple[str, str, str, str, str]
+    from live_telemetry_widget.store import RunRow
+
+_HEADINGS = ("RUN", "NAME", "STATUS", "STEPS", "EPISODES", "MADE")
+_NUMBERS = {3, 4}
+#: How a reason begins that says once more what the state says.
+_SAID_TWICE = ("cancelled: ", "cancelled ", "failed: ")
 
 
-def of_daemon(address: str) -> list[Row]:
-    """Return the runs of a daemon; what they hold only where the daemon can say it."""
+class Told(NamedTuple):
+    """What is known of a run; `details` only where somebody can tell."""
 
-    async def ask() -> list[Row]:
+    info: RunInfo
+    details: RunDetails | None
+
+
+def of_daemon(address: str) -> list[Told]:
+    """Return the runs of a daemon, newest first; what they hold only where the daemon can say it."""
+
+    async def ask() -> list[Told]:
         async with TrainerClient(address) as client:
-            rows = []
-            for info in sorted(await client.list_runs(), key=lambda info: info.created_at or 0, reverse=True):
-                details = await client.describe(info.run_id)
-                count = (str(details.last_step_seq), str(details.last_episode_seq)) if details else ("", "")
-                rows.append((info.run_id, _words(info.state.value, info.reason), *count, _moment(info.created_at)))
-            return rows
+            infos = sorted(await client.list_runs(), key=lambda info: info.created_at or 0, reverse=True)
+            return [Told(info, await client.describe(info.run_id)) for info in infos]
 
     return asyncio.run(ask())
 
 
-def of_directory(data_dir: pathlib.Path) -> list[Row]:
-    """Return the runs in a data directory, which a daemon may be writing."""
+def of_directory(data_dir: pathlib.Path) -> list[Told]:
+    """Return the runs in a data directory, which a daemon may be writing, newest first."""
     with Store.open(data_dir, read_only=True) as store:
-        rows = []
-        for run in reversed(store.runs()):
-            count = (str(store.last_seq(run.run_id, "steps")), str(store.last_seq(run.run_id, "episodes")))
-            reason = run.failure_reason or ""
-            state = run_state(run.status, reason, Generation.TWO).value
-            rows.append((run.run_id, _words(state, reason), *count, _moment(run.created_at)))
-        return rows
+        return [of_store(store, run) for run in reversed(store.runs())]
 
 
-def _words(state: str, reason: str) -> str:
-    return f"{state} ({reason})" if reason else state
+def of_store(store: Store, run: RunRow) -> Told:
+    """Return what a store has of a run."""
+    reason = run.failure_reason or ""
+    state = run_state(run.status, reason, Generation.TWO)
+    times = (run.created_at, run.updated_at, run.last_heartbeat)
+    info = RunInfo(run.run_id, state, reason, run.digest, *times, seq_id=run.record_seq)
+    last = (store.last_seq(run.run_id, "steps"), store.last_seq(run.run_id, "episodes"))
+    return Told(info, RunDetails(run.config_json, *last, ended=state.ended))
+
+
+def one_of_daemon(address: str, run_id: str) -> Told:
+    """Return a run of a daemon; raises :exc:`RunNotFoundError`."""
+
+    async def ask() -> Told:
+        async with TrainerClient(address) as client:
+            for info in await client.list_runs():
+                if info.run_id == run_id:
+                    return Told(info, await client.describe(run_id))
+        msg = f"the daemon at {address} has no run {run_id!r}; live-telemetry list names those that it has"
+        raise RunNotFoundError(msg)
+
+    return asyncio.run(ask())
+
+
+def status_words(info: RunInfo) -> str:
+    """Return a run's state, and why when there is more to say than the state."""
+    state, reason = info.state.value, info.reason
+    for beginning in _SAID_TWICE:
+        if reason.startswith(beginning) and state == beginning.strip(": "):
+            reason = reason.removeprefix(beginning)
+    return f"{state} ({reason})" if reason and reason != state else state
 
 
 def _moment(nanoseconds: int | None) -> str:
@@ -53,20 +87,58 @@ def _moment(nanoseconds: int | None) -> str:
     return dt.datetime.fromtimestamp(nanoseconds / 1e9).astimezone().isoformat(" ", "seconds")
 
 
-def table(rows: Sequence[Row]) -> str:
+def rows(runs: Sequence[Told]) -> list[tuple[str, ...]]:
+    """Return runs as the cells of a table."""
+    return [
+        (
+            info.run_id,
+            run_name(details),
+            status_words(info),
+            *((str(details.last_step_seq), str(details.last_episode_seq)) if details else ("", "")),
+            _moment(info.created_at),
+        )
+        for info, details in runs
+    ]
+
+
+def table(cells: Sequence[Sequence[str]]) -> str:
     """Return rows under their headings, in columns.
 
-    >>> print(table([("r", "running", "12", "1", "today")]))
-    RUN  STATUS   STEPS  EPISODES  MADE
-    r    running     12         1  today
+    >>> print(table([("r", "lake", "running", "12", "1", "today")]))
+    RUN  NAME  STATUS   STEPS  EPISODES  MADE
+    r    lake  running     12         1  today
     """
-    if not rows:
+    if not cells:
         return "no runs"
-    lines = [("RUN", "STATUS", "STEPS", "EPISODES", "MADE"), *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(5)]
-    numbers = {2, 3}
+    lines = [_HEADINGS, *cells]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADINGS))]
 
-    def cell(line: Row, i: int) -> str:
-        return line[i].rjust(widths[i]) if i in numbers else line[i].ljust(widths[i])
+    def cell(line: Sequence[str], i: int) -> str:
+        return line[i].rjust(widths[i]) if i in _NUMBERS else line[i].ljust(widths[i])
 
-    return "\n".join("  ".join(cell(line, i) for i in range(5)).rstrip() for line in lines)
+    return "\n".join("  ".join(cell(line, i) for i in range(len(_HEADINGS))).rstrip() for line in lines)
+
+
+def card(told: Told) -> str:
+    """Return all that is known of a run, a line each, and its config."""
+    info, details = told
+    lines = [
+        ("run", info.run_id),
+        ("name", run_name(details)),
+        ("status", status_words(info)),
+        ("steps", f"{details.last_step_seq:,}" if details else "(this daemon does not tell)"),
+        ("episodes", f"{details.last_episode_seq:,}" if details else "(this daemon does not tell)"),
+        ("made", _moment(info.created_at)),
+        ("changed", _moment(info.updated_at)),
+        ("last heartbeat", _moment(info.last_heartbeat)),
+        ("digest", info.digest),
+    ]
+    text = "\n".join(f"{name:<14}  {value}" for name, value in lines if value)
+    return f"{text}\nconfig\n{_config_text(details)}" if details else text
+
+
+def _config_text(details: RunDetails) -> str:
+    try:
+        return json.dumps(json.loads(details.config_json), indent=2, ensure_ascii=False)
+    except ValueError:
+        return details.config_json

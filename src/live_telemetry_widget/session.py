@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import difflib
 import os
+import pathlib
+import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Final, Self
 
 import pandas as pd
 
+from live_telemetry_widget import _columns
 from live_telemetry_widget.client import DEFAULT_ADDRESS, Generation, RunDetails, RunInfo, run_state
 from live_telemetry_widget.errors import ClosedError, RunNotFoundError, WaitTimeoutError
+from live_telemetry_widget.exports import Exported, is_export
 from live_telemetry_widget.feed import Link, RunFeed, run_name
+from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.hub import TelemetryAsyncHub
 from live_telemetry_widget.run import Run
-from live_telemetry_widget.store import RunRow, Store
+from live_telemetry_widget.store import FILE_NAME, RunRow, Store, not_found
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
 
     from live_telemetry_widget.bridge import TelemetryBridge
+    from live_telemetry_widget.exports import Source
     from live_telemetry_widget.watch import LiveTelemetryController
 
 _PORTS: Final = 65_536
@@ -234,7 +239,13 @@ def _latest(infos: list[RunInfo], where: str) -> str:
 
 
 def open_recording(path: str | os.PathLike[str]) -> Recording:
-    """Open a recording: a daemon's data directory, or the file in it. Needs no daemon, and changes nothing.
+    """Open a recording: a daemon's data directory or the file in it, or what ``live-telemetry export`` has written.
+
+    Parameters
+    ----------
+    path
+        A data directory, which a daemon may be writing; a ``.parquet`` or ``.arrow`` file of an exported run; a directory of such files.
+        Nothing there is changed.
 
     Raises
     ------
@@ -245,25 +256,25 @@ def open_recording(path: str | os.PathLike[str]) -> Recording:
 
 
 class Recording:
-    """Runs as they stand in a file; make it with ``ltw.open(path)``.
+    """Runs as they stand in files; make it with ``ltw.open(path)``.
 
-    A run is read when it is asked for, as far as it was written by then.
+    A run is read when its data is asked for, as far as it was written by then; one episode of it is read without the others.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self._store = Store.open(path, read_only=True)
-        self._runs: dict[str, Run] = {}
-        self._finalizer = weakref.finalize(self, self._store.close)
+        self._source = _source(pathlib.Path(path))
+        self._runs: dict[str, RecordedRun] = {}
+        self._finalizer = weakref.finalize(self, self._source.close)
 
     def runs(self) -> pd.DataFrame:
         """Return the recorded runs, newest first; columns as in :meth:`Client.runs`."""
         return _runs_frame(self._infos())
 
     def _infos(self) -> list[RunInfo]:
-        return [_info(row) for row in self._store.runs()]
+        return [_info(row) for row in self._source.runs()]
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str) -> RecordedRun:
         """Return a run with all that is recorded of it.
 
         Raises
@@ -273,10 +284,13 @@ class Recording:
         """
         held = self._runs.get(run_id)
         if held is None:
-            held = self._runs[run_id] = Run(self._read(run_id))
+            row = self._source.run(run_id)
+            if row is None:
+                raise not_found(run_id, f"the recording {self.path}", self._source.runs())
+            held = self._runs[run_id] = RecordedRun(_RecordedFeed(row, self._source))
         return held
 
-    def latest(self) -> Run:
+    def latest(self) -> RecordedRun:
         """Return the run that was made last.
 
         Raises
@@ -286,27 +300,8 @@ class Recording:
         """
         return self.run(_latest(self._infos(), f"the recording {self.path}"))
 
-    def _read(self, run_id: str) -> RunFeed:
-        row = self._store.run(run_id)
-        if row is None:
-            names = [known.run_id for known in self._store.runs()]
-            near = difflib.get_close_matches(run_id, names, 3)
-            hint = f"; nearest: {', '.join(near)}" if near else ""
-            msg = f"the recording {self.path} has no run {run_id!r} among its {len(names)}{hint}"
-            raise RunNotFoundError(msg)
-        feed = RunFeed(run_id, Link("recording"))
-        feed.info = info = _info(row)
-        feed.details = RunDetails(row.config_json, 0, 0, ended=info.state.ended)
-        for batch in self._store.read(run_id, "steps"):
-            feed.frames.append_steps(batch)
-        for batch in self._store.read(run_id, "episodes"):
-            feed.frames.append_episodes(batch)
-        if feed.state.ended:
-            feed.finish()
-        return feed
-
     def close(self) -> None:
-        """Close the file and the views; the data of the runs that were read stays."""
+        """Close the files and the views; the data of the runs that were read stays."""
         for run in self._runs.values():
             run.close()
         self._finalizer()
@@ -319,6 +314,74 @@ class Recording:
 
     def __repr__(self) -> str:
         return f"<Recording {self.path!r}>"
+
+
+def _source(path: pathlib.Path) -> Source:
+    if not (path / FILE_NAME).is_file() and is_export(path):
+        return Exported(path)
+    return Store.open(path, read_only=True)
+
+
+class RecordedRun(Run):
+    """A run out of a recording: a :class:`Run` that reads one episode without reading them all."""
+
+    def __init__(self, feed: _RecordedFeed) -> None:
+        super().__init__(feed)
+        self._recorded = feed
+
+    def episode(self, number: int, *, agent: str | None = None, worker: str | None = None) -> pd.DataFrame:
+        """Return the steps of one episode, ascending; see :meth:`Run.episode`."""
+        if not self._recorded.read_all:
+            frames = self._recorded.frames_of(number)
+            found = frames.find(number, agent, worker)
+            if found:
+                return _columns.to_frame(frames.episode_table(found), decode=("action",))
+        # What is not there is best said by who has seen everything.
+        return super().episode(number, agent=agent, worker=worker)
+
+
+class _RecordedFeed(RunFeed):
+    """A run's feed whose frames are filled when they are first asked for.
+
+    Attributes
+    ----------
+    read_all : bool
+        Whether they are.
+    """
+
+    def __init__(self, row: RunRow, source: Source) -> None:
+        super().__init__(row.run_id, Link("recording"))
+        self._source = source
+        self.info = info = _info(row)
+        self.details = RunDetails(row.config_json, 0, 0, ended=info.state.ended)
+        self.finished = info.state.ended
+        self.read_all = False
+        self._reading = threading.Lock()
+
+    @property
+    def frames(self) -> RunFrames:
+        """All that is recorded, read at the first question."""
+        if not self.read_all:
+            with self._reading:
+                if not self.read_all:
+                    self._read()
+                    self.read_all = True
+        return self._frames
+
+    def _read(self) -> None:
+        for batch in self._source.read(self.run_id, "steps"):
+            self._frames.append_steps(batch)
+        for batch in self._source.read(self.run_id, "episodes"):
+            self._frames.append_episodes(batch)
+        if self.finished:
+            self._frames.settle()
+
+    def frames_of(self, episode: int) -> RunFrames:
+        """Return frames that hold the steps of one episode number, copies merged as ever."""
+        frames = RunFrames(self.run_id)
+        for batch in self._source.read_episode(self.run_id, episode):
+            frames.append_steps(batch)
+        return frames
 
 
 def _info(row: RunRow) -> RunInfo:

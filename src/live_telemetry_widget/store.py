@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import threading
 from itertools import starmap
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
@@ -35,7 +36,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from live_telemetry_widget import _arrow, _chunks
-from live_telemetry_widget._database import Database
+from live_telemetry_widget._database import FILE_NAME, Database
+from live_telemetry_widget.errors import RunNotFoundError
 from live_telemetry_widget.schema import EPISODES, STEPS
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     import pathlib
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
+
+__all__ = ["CORE", "FILE_NAME", "Committed", "Kind", "Pending", "RunRow", "Store", "not_found"]
 
 Kind = Literal["steps", "episodes"]
 CORE: Final[dict[Kind, pa.Schema]] = {"steps": STEPS, "episodes": EPISODES}
@@ -80,6 +84,14 @@ class RunRow:
     last_heartbeat: int | None = None
     failure_reason: str | None = None
     record_seq: int = 0
+
+
+def not_found(run_id: str, where: str, known: Iterable[RunRow]) -> RunNotFoundError:
+    """Return what to raise when a run is not there; it names the nearest."""
+    names = [run.run_id for run in known]
+    near = difflib.get_close_matches(run_id, names, 3)
+    hint = f"; nearest: {', '.join(near)}" if near else ""
+    return RunNotFoundError(f"{where} has no run {run_id!r} among its {len(names)}{hint}")
 
 
 class Pending(NamedTuple):
@@ -269,6 +281,26 @@ class Store:
         self._write_chunk(writer, *key, piece, rows)
         tail.pieces[at:] = [] if piece.sealed else [piece]
 
+    def delete(self, run_ids: Sequence[str]) -> None:
+        """Delete runs with all their rows, in one transaction. Their place in the file is used again, or :meth:`shrink` frees it."""
+        names = [(run_id,) for run_id in run_ids]
+        with self._write_lock, self._transaction() as writer:
+            for table in ("chunks", "runs"):
+                writer.executemany(f"DELETE FROM {table} WHERE run_id = ?", names)  # noqa: S608 - constants
+            self._tails.clear()
+            self._due.clear()
+
+    def shrink(self) -> int:
+        """Give what deleted runs have left back to the file system; return how many bytes that were.
+
+        Raises
+        ------
+        RecordingError
+            There is no room for the copy that this takes; nothing is lost.
+        """
+        with self._write_lock:
+            return self._database.shrink()
+
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def read(self, run_id: str, kind: Kind, since_seq: int = 0, limit: int | None = None) -> Iterator[pa.RecordBatch]:
@@ -297,6 +329,32 @@ class Store:
         first, _, data = found
         batch = _chunks.decode(data)
         return batch.slice(since_seq + 1 - first) if first <= since_seq else batch
+
+    def read_episode(self, run_id: str, episode: int) -> list[pa.RecordBatch]:
+        """Return the steps of the episodes of that number, without reading the others: the chunks know their span."""
+        with self._database.reader() as reader:
+            found = reader.execute(
+                "SELECT data FROM chunks WHERE run_id = ? AND kind = 'steps' AND first_episode <= ? AND last_episode >= ? "
+                "ORDER BY first_seq",
+                (run_id, episode, episode),
+            )
+            batches = [_arrow.of_episode(_chunks.decode(data), episode) for (data,) in found]
+        return [batch for batch in batches if batch.num_rows]
+
+    def schemas(self, run_id: str, kind: Kind, last_seq: int) -> list[pa.Schema]:
+        """Return the different schemas of the rows up to a number; the rows themselves are not decoded."""
+        found: list[pa.Schema] = []
+        at = 0
+        while at < last_seq:
+            with self._database.reader() as reader:
+                row = reader.execute(_CHUNK_AFTER, {"run": run_id, "kind": kind, "since": at}).fetchone()
+            if row is None:
+                break
+            _, at, data = row
+            schema = _chunks.schema_of(data)
+            if not any(schema.equals(held, check_metadata=True) for held in found):
+                found.append(schema)
+        return found
 
     def last_seq(self, run_id: str, kind: Kind) -> int:
         """Return the last number given to a row of that run and kind; 0 when there is none."""

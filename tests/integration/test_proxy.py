@@ -20,7 +20,7 @@ import pytest
 
 from live_telemetry_widget.daemon.config import parse_config
 from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc, trainer_pb2, trainer_pb2_grpc
-from tests.conftest import SAMPLE, demo_command, proxy_command, replay_command, wait_for
+from tests.conftest import SAMPLE, beside_the_end, demo_command, proxy_command, replay_command, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -181,7 +181,7 @@ def test_a_real_workers_run_arrives_once_in_order_and_whole(
 ) -> None:
     daemon = fake(kind)
     done = run(proxy_command(daemon.address, *replay_command(SAMPLE), worker_id="w", name="lake"))
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (done.returncode, done.stdout, beside_the_end(done.stderr)) == (0, b"", b"")
     sent = [event for event in sample_events if event["type"] == "step"]
     assert indices(daemon.steps) == [(event["episode"], event["step_index"]) for event in sent]
     for message, event in zip(daemon.steps, sent, strict=True):
@@ -241,7 +241,7 @@ def test_what_is_no_event_passes_through_unchanged(fake: Callable[..., FakeDaemo
     """
     done = run(proxy_command(daemon.address, *python(code)))
     assert done.stdout == b"".join(junk) + b"the end, no newline"
-    assert done.stderr == b"to \xff stderr\n"
+    assert beside_the_end(done.stderr) == b"to \xff stderr\n"
     assert len(daemon.steps) == 1 + len(junk)
 
 
@@ -260,7 +260,7 @@ def test_a_last_event_without_a_newline_is_an_event(fake: Callable[..., FakeDaem
     daemon = fake()
     code = """sys.stdout.write('{"type": "step", "episode": 0, "step_index": 4, "reward": 1}')"""
     done = run(proxy_command(daemon.address, *python(code)))
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (done.returncode, done.stdout, beside_the_end(done.stderr)) == (0, b"", b"")
     assert indices(daemon.steps) == [(0, 4)]
 
 
@@ -268,7 +268,10 @@ def test_what_is_wrong_with_events_is_said_once_in_sum(fake: Callable[..., FakeD
     daemon = fake()
     code = "step(-1)\nstep(0)\nstep('x')\nsay(type='step', episode=0, step_index=1, reward='much')"
     done = run(proxy_command(daemon.address, *python(code)))
-    assert done.stderr.decode() == "live-telemetry: problems in the worker's output: bad_index 2, bad_number 1\n"
+    assert (
+        beside_the_end(done.stderr).decode()
+        == "live-telemetry: problems in the worker's output: bad_index 2, bad_number 1\n"
+    )
     assert indices(daemon.steps) == [(0, 0), (0, 1)]
 
 
@@ -298,7 +301,7 @@ def test_how_the_run_ended(
 ) -> None:
     daemon = fake()
     done = run(proxy_command(daemon.address, *python(code), run_id="r"))
-    assert (done.returncode, done.stderr) == (exit_code, b"")
+    assert (done.returncode, beside_the_end(done.stderr)) == (exit_code, b"")
     assert daemon.finished == [("r", outcome, reason)]
 
 
@@ -378,7 +381,7 @@ def test_nothing_is_lost_when_the_daemon_goes_away_again_and_again(
         wait_for(lambda seen=seen: len(daemon.steps) > seen + 50 or proxy.poll() is not None, "steps")
         daemon.stop()
         daemon.start()
-    assert (said(proxy), proxy.returncode) == (b"", 0)
+    assert (beside_the_end(said(proxy)), proxy.returncode) == (b"", 0)
     first_seen = list(dict.fromkeys(indices(daemon.steps)))
     assert first_seen == [(i // 10, i % 10) for i in range(3000)]
     assert list(dict.fromkeys(message.episode_index for message in daemon.episodes)) == list(range(300))
@@ -394,7 +397,7 @@ def test_a_daemon_that_comes_back_without_the_run_is_told_of_it(
     daemon.stop()
     daemon.runs.clear()
     daemon.start()
-    assert (said(proxy), proxy.returncode) == (b"", 0)
+    assert (beside_the_end(said(proxy)), proxy.returncode) == (b"", 0)
     assert list(dict.fromkeys(indices(daemon.steps))) == [(0, i) for i in range(2000)]
     assert daemon.runs == {GIVEN_ID}
 
@@ -407,7 +410,7 @@ def test_a_daemon_that_fails_on_episodes_gets_every_step(fake: Callable[..., Fak
     expected = (
         f"live-telemetry: 0 steps and 150 episodes could not be delivered to {daemon.address}: UNKNOWN: as told\n"
     )
-    assert done.stderr.decode() == expected
+    assert beside_the_end(done.stderr).decode() == expected
 
 
 def test_a_daemon_that_stays_away_costs_the_worker_nothing_but_time_and_is_reported(

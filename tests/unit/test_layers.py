@@ -22,11 +22,11 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "schema", "_version", "_names"),
     ("proto", "bus", "grids", "_further", "_arrow", "_columns", "_chunks", "_database", "_episode", "_rows"),
     ("normalize", "store", "client"),
-    ("frames", "worker", "daemon"),
+    ("frames", "worker", "daemon", "exports"),
     ("feed", "lens", "_follow", "hub"),
     ("bridge", "view"),
     ("live", "run"),
-    ("session", "watch", "embedded", "listing", "cli", "__main__", "__init__"),
+    ("session", "watch", "embedded", "listing", "commands", "cli", "__main__", "__init__"),
 )
 #: (importer, imported) on one level.
 NEIGHBOURS = {
@@ -37,7 +37,8 @@ NEIGHBOURS = {
     ("run", "live"),
     ("session", "watch"),
     ("cli", "embedded"),
-    ("cli", "listing"),
+    ("cli", "commands"),
+    ("commands", "listing"),
     ("__main__", "cli"),
     ("__init__", "_version"),
 }

@@ -21,6 +21,8 @@ class DirectoryLock:
     ----------
     data_dir
         An existing directory.
+    otherwise
+        What to do when it is taken.
 
     Raises
     ------
@@ -28,7 +30,7 @@ class DirectoryLock:
         Another daemon holds it; the message names its process id.
     """
 
-    def __init__(self, data_dir: pathlib.Path) -> None:
+    def __init__(self, data_dir: pathlib.Path, otherwise: str = "stop it, or give this one another --data-dir") -> None:
         path = data_dir / FILE_NAME
         # Never deleted: a lock on a file that someone unlinked would lock nobody out.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -37,10 +39,7 @@ class DirectoryLock:
         except OSError as error:
             holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() if os.name == "posix" else ""
             os.close(self._descriptor)
-            msg = (
-                f"another daemon{f' (process {holder})' if holder else ''} uses {data_dir}; "
-                "stop it, or give this one another --data-dir"
-            )
+            msg = f"another daemon{f' (process {holder})' if holder else ''} uses {data_dir}; {otherwise}"
             raise RecordingError(msg) from error
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, f"{os.getpid()}\n".encode())

@@ -316,7 +316,7 @@ async def _run(command: Sequence[str], registration: Registration, outlet: _Outl
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        _report(outlet, registration.address)
+        _report(outlet, registration)
     return code if code >= 0 else _KILLED - code
 
 
@@ -464,8 +464,9 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _report(outlet: _Outlet, address: str) -> None:
-    steps, episodes = outlet.steps, outlet.episodes
+def _report(outlet: _Outlet, registration: Registration) -> None:
+    steps, episodes, address = outlet.steps, outlet.episodes, registration.address
+    _say(f"run {registration.run_id}: {steps.confirmed} steps and {episodes.confirmed} episodes published to {address}")
     if steps.lost or episodes.lost:
         why = steps.failure or episodes.failure or "no answer in time"
         _say(f"{steps.lost} steps and {episodes.lost} episodes could not be delivered to {address}: {why}")

@@ -1,0 +1,359 @@
+"""One run as files that other programs read: Parquet, Arrow, JSON lines; and those files as a recording again.
+
+``run.parquet`` holds the steps, ``run.episodes.parquet`` beside it the episodes: each is one plain table. The run's record (name,
+config, how it ended) is in the schema's metadata of both, which readers that do not know it pass over. JSON lines are the events as a
+worker prints them, so ``live-telemetry run -- cat run.jsonl`` publishes the run once more.
+
+What is exported is what is stored, row for row in the order of ``seq_id``, and no more than one chunk at a time is in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, get_args
+
+import pyarrow as pa
+
+from live_telemetry_widget import _arrow
+from live_telemetry_widget.errors import RecordingError
+from live_telemetry_widget.schema import JSON_KIND, LABEL, TEXT, TIMESTAMP, unify
+from live_telemetry_widget.store import CORE, Kind, RunRow, Store
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable, Iterator, Sequence
+
+Format = Literal["parquet", "jsonl", "arrow"]
+FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+#: Formats that are tables, which ``ltw.open`` reads again.
+TABLES: Final[tuple[Format, ...]] = ("parquet", "arrow")
+_KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+_RUN: Final = b"live_telemetry_widget.run"
+_KIND: Final = b"live_telemetry_widget.kind"
+#: Rows are gathered into row groups of so many, or of so many bytes.
+_GROUP_ROWS: Final = 65_536
+_GROUP_BYTES: Final = 64 * 1024 * 1024
+
+
+class Written(NamedTuple):
+    """What an export has written."""
+
+    paths: list[pathlib.Path]
+    steps: int
+    episodes: int
+
+
+def export_run(
+    store: Store, run: RunRow, target: pathlib.Path, form: Format, progress: Callable[[int], object] = lambda _: None
+) -> Written:
+    """Write a run as it stands to files; each appears under its name when it is complete.
+
+    Parameters
+    ----------
+    target
+        ``.../NAME.FORMAT``. A table's episodes go to ``.../NAME.episodes.FORMAT``.
+    progress
+        Called with the number of rows that were written since the last call.
+    """
+    # Rows that are committed from here on are of a later export: steps and episodes are to be of one moment.
+    last: dict[Kind, int] = {kind: store.last_seq(run.run_id, kind) for kind in _KINDS}
+    paths = [target] if form == "jsonl" else [target, episodes_path(target)]
+    with contextlib.ExitStack() as stack:
+        parts = [stack.enter_context(_complete_or_gone(path)) for path in paths]
+        if form == "jsonl":
+            with parts[0].open("w", encoding="utf-8", newline="\n") as file:
+                write_lines(store, run, file, progress, last)
+        else:
+            for part, kind in zip(parts, _KINDS, strict=True):
+                _Table(store, run, kind, last[kind]).write(part, form, progress)
+    return Written(paths, last["steps"], last["episodes"])
+
+
+def episodes_path(steps: pathlib.Path) -> pathlib.Path:
+    """Return where the episodes are whose steps are there.
+
+    >>> import pathlib
+    >>> episodes_path(pathlib.Path("a/run.parquet")).name
+    'run.episodes.parquet'
+    """
+    return steps.with_name(f"{steps.stem}.episodes{steps.suffix}")
+
+
+@contextlib.contextmanager
+def _complete_or_gone(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Lend a path to write to; it gets its name when all went well, and is deleted otherwise."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    """Rows of one kind, to be written as a table."""
+
+    store: Store
+    run: RunRow
+    kind: Kind
+    last: int
+
+    def write(self, path: pathlib.Path, form: Format, progress: Callable[[int], object]) -> None:
+        core = CORE[self.kind]
+        schemas = self.store.schemas(self.run.run_id, self.kind, self.last)
+        try:
+            self._write_as(unify(core, schemas), path, form, progress)
+        except pa.ArrowInvalid:
+            # A number that fits neither of the types that its column had (or that came by a merge meanwhile): then such a column
+            # is JSON text, as in the frames. Rows that were written are written, and counted, again.
+            schemas += self.store.schemas(self.run.run_id, self.kind, self.last)
+            self._write_as(_arrow.widest(core, schemas), path, form, progress)
+
+    def _write_as(self, schema: pa.Schema, path: pathlib.Path, form: Format, progress: Callable[[int], object]) -> None:
+        about = {_RUN: json.dumps(dataclasses.asdict(self.run)).encode(), _KIND: self.kind.encode()}
+        shown = _for_others(schema, form).with_metadata(about)
+        with _writer(path, shown, form) as write:
+            for batches in _groups(self.store.read(self.run.run_id, self.kind, limit=self.last)):
+                table = pa.Table.from_batches([_arrow.conform(batch, schema) for batch in batches], schema)
+                write(table.unify_dictionaries().combine_chunks().cast(shown))
+                progress(table.num_rows)
+
+
+def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(b.num_rows for b in held) >= _GROUP_ROWS or sum(b.nbytes for b in held) >= _GROUP_BYTES:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _for_others(schema: pa.Schema, form: Format) -> pa.Schema:
+    """Return a schema that every reader of the format understands."""
+    fields = []
+    for field in schema:
+        kind = field.type
+        if pa.types.is_null(kind):
+            kind = TEXT
+        elif form == "arrow" and kind == LABEL:
+            # An Arrow file has one dictionary a column, known before its first row is written; ours grow.
+            kind = TEXT
+        fields.append(field.with_type(kind))
+    return pa.schema(fields)
+
+
+@contextlib.contextmanager
+def _writer(path: pathlib.Path, schema: pa.Schema, form: Format) -> Iterator[Callable[[pa.Table], None]]:
+    if form == "parquet":
+        import pyarrow.parquet as pq  # noqa: PLC0415 - heavy, and few need it
+
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            yield writer.write_table
+    else:
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema, options=options) as writer:
+            yield writer.write_table
+
+
+# -- lines -------------------------------------------------------------------------------------------------------------
+
+
+def write_lines(
+    store: Store,
+    run: RunRow,
+    file: IO[str],
+    progress: Callable[[int], object] = lambda _: None,
+    last: dict[Kind, int] | None = None,
+) -> Written:
+    """Write a run as the events of a worker, one JSON object a line: its start, steps, episodes."""
+    last = last or {kind: store.last_seq(run.run_id, kind) for kind in _KINDS}
+    config = _decoded(run.config_json)
+    file.write(_line({"type": "run_started", "run_id": run.run_id, "ts_unix_ns": run.created_at, "config": config}))
+    for kind in _KINDS:
+        for batch in store.read(run.run_id, kind, limit=last[kind]):
+            file.writelines(map(_line, _events(batch, "step" if kind == "steps" else "episode")))
+            progress(batch.num_rows)
+    return Written([], last["steps"], last["episodes"])
+
+
+def _events(batch: pa.RecordBatch, kind: str) -> Iterator[dict[str, Any]]:
+    names = [("ts_unix_ns" if field.type == TIMESTAMP else field.name) for field in batch.schema]
+    columns: list[list[Any]] = []
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        values = column.cast(pa.int64()).to_pylist() if field.type == TIMESTAMP else column.to_pylist()
+        columns.append([v and _decoded(v) for v in values] if field.metadata == JSON_KIND else values)
+    for row in zip(*columns, strict=True):
+        yield {"type": kind} | {name: value for name, value in zip(names, row, strict=True) if value is not None}
+
+
+def _decoded(text: str) -> Any:  # noqa: ANN401 - whatever JSON says
+    """Return what a JSON text says; the text where it is none, as others' workers may send."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _line(event: dict[str, Any]) -> str:
+    try:
+        return json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+    except ValueError:
+        return json.dumps(_finite(event), ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - whatever JSON says
+    """Return the value with null for numbers that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(held) for name, held in value.items()}
+    if isinstance(value, list):
+        return [_finite(held) for held in value]
+    return value
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+class Source(Protocol):
+    """Where recorded runs are read from: a :class:`~live_telemetry_widget.store.Store`, or exported files."""
+
+    def runs(self) -> list[RunRow]:
+        """Return the runs in the order in which they were made."""
+
+    def run(self, run_id: str) -> RunRow | None:
+        """Return one run, or None."""
+
+    def read(self, run_id: str, kind: Kind) -> Iterator[pa.RecordBatch]:
+        """Yield the rows, in order."""
+
+    def read_episode(self, run_id: str, episode: int) -> Sequence[pa.RecordBatch]:
+        """Return the steps of the episodes of that number."""
+
+    def close(self) -> None:
+        """Close the files."""
+
+
+class Exported:
+    """Runs in exported files.
+
+    Parameters
+    ----------
+    path
+        The steps' file of one run, or a directory of such files.
+
+    Raises
+    ------
+    RecordingError
+        There is no such file, or it is not an export.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        files = _tables_in(path) if path.is_dir() else [path]
+        if not files:
+            msg = f"{path} holds neither a recording nor exported runs ({', '.join(f'.{form}' for form in TABLES)})"
+            raise RecordingError(msg)
+        self._runs: dict[str, tuple[RunRow, pathlib.Path]] = {}
+        for file in files:
+            run = _run_in(file)
+            held = self._runs.setdefault(run.run_id, (run, file))
+            if held[1] != file:
+                msg = f"{held[1]} and {file} are exports of the same run {run.run_id!r}; open one of them"
+                raise RecordingError(msg)
+
+    def runs(self) -> list[RunRow]:
+        """Return the runs in the order in which they were made."""
+        return sorted((run for run, _ in self._runs.values()), key=lambda run: (run.created_at, run.run_id))
+
+    def run(self, run_id: str) -> RunRow | None:
+        """Return one run, or None."""
+        held = self._runs.get(run_id)
+        return held and held[0]
+
+    def read(self, run_id: str, kind: Kind) -> Iterator[pa.RecordBatch]:
+        """Yield the rows, in order."""
+        path = self._runs[run_id][1]
+        if kind == "episodes":
+            path = episodes_path(path)
+            if not path.exists():  # somebody was given the steps alone
+                return
+        for batch in _batches(path):
+            schema = unify(CORE[kind], [_ours(batch.schema, CORE[kind])])
+            yield _arrow.conform(
+                pa.RecordBatch.from_arrays(batch.columns, schema=_ours(batch.schema, CORE[kind])), schema
+            )
+
+    def read_episode(self, run_id: str, episode: int) -> Sequence[pa.RecordBatch]:
+        """Return the steps of the episodes of that number."""
+        return [found for batch in self.read(run_id, "steps") if (found := _arrow.of_episode(batch, episode)).num_rows]
+
+    def close(self) -> None:
+        """Do nothing: files are open only while they are read."""
+
+
+def is_export(path: pathlib.Path) -> bool:
+    """Whether the path is that of exported files, as far as names tell."""
+    return bool(_tables_in(path)) if path.is_dir() else path.suffix in {f".{form}" for form in TABLES}
+
+
+def _tables_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    found = sorted(file for form in TABLES for file in folder.glob(f"*.{form}"))
+    return [file for file in found if not file.stem.endswith(".episodes")]
+
+
+def _schema_of(path: pathlib.Path) -> pa.Schema:
+    try:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet as pq  # noqa: PLC0415 - heavy, and few need it
+
+            return pq.read_schema(path)
+        with pa.ipc.open_file(str(path)) as file:
+            return file.schema
+    except (OSError, pa.ArrowException) as error:
+        msg = f"{path} cannot be read as an exported run: {error}"
+        raise RecordingError(msg) from error
+
+
+def _run_in(path: pathlib.Path) -> RunRow:
+    metadata = _schema_of(path).metadata or {}
+    if _RUN not in metadata:
+        msg = f"{path} is a table, but not a run that `live-telemetry export` has written"
+        raise RecordingError(msg)
+    if metadata[_KIND] != b"steps":
+        msg = f"{path} holds the episodes of a run; open the file of its steps, which lies beside it"
+        raise RecordingError(msg)
+    return RunRow(**json.loads(metadata[_RUN]))
+
+
+def _batches(path: pathlib.Path) -> Iterator[pa.RecordBatch]:
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq  # noqa: PLC0415 - heavy, and few need it
+
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(_GROUP_ROWS)
+    else:
+        with pa.ipc.open_file(str(path)) as file:
+            for i in range(file.num_record_batches):
+                yield file.get_batch(i)
+
+
+def _ours(schema: pa.Schema, core: pa.Schema) -> pa.Schema:
+    """Return the schema of a file without what Parquet notes in it of its own."""
+    names = set(core.names)
+    fields = []
+    for field in schema:
+        is_json = (field.metadata or {}).get(b"kind") == b"json"
+        plain = pa.field(field.name, field.type, field.nullable, JSON_KIND if is_json else None)
+        fields.append(core.field(field.name).with_type(field.type) if field.name in names else plain)
+    return pa.schema(fields)
