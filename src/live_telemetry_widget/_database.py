@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import logging
 import pathlib
 import sqlite3
 from typing import TYPE_CHECKING, Final
@@ -14,13 +15,19 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
+_LOG: Final = logging.getLogger(__name__)
+
 FILE_NAME: Final = "telemetry.sqlite3"
-#: Version of the file's layout. A newer one is refused; an older one is to be migrated here, one step a version.
-FORMAT: Final = 1
+#: Version of the file's layout. A newer one is refused; an older one is read as it is, and brought here when it is opened for writing.
+FORMAT: Final = 2
 #: "ltw1": tells a recording from any other SQLite file.
 _APPLICATION_ID: Final = 0x6C747731
 _BUSY_SECONDS: Final = 10.0
 
+#: How far each publisher has come that numbers its messages: what it sends again is known by that.
+_PRODUCERS: Final = """CREATE TABLE producers (
+    run_id TEXT NOT NULL, kind TEXT NOT NULL, producer TEXT NOT NULL, upto INTEGER NOT NULL,
+    PRIMARY KEY (run_id, kind, producer)) WITHOUT ROWID"""
 _LAYOUT: Final = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     """CREATE TABLE runs (
@@ -31,9 +38,12 @@ _LAYOUT: Final = (
         run_id TEXT NOT NULL, kind TEXT NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
         rows INTEGER NOT NULL, first_episode INTEGER NOT NULL, last_episode INTEGER NOT NULL, nbytes INTEGER NOT NULL,
         data BLOB NOT NULL, PRIMARY KEY (run_id, kind, first_seq))""",
+    _PRODUCERS,
     f"INSERT INTO meta VALUES ('format', '{FORMAT}')",  # noqa: S608 - a constant
     f"PRAGMA application_id = {_APPLICATION_ID}",
 )
+#: What brings a file of each older format to the next one.
+_MIGRATIONS: Final = {1: (_PRODUCERS,)}
 
 
 class Database:
@@ -59,10 +69,16 @@ class Database:
         #: Reading connections that nobody uses at the moment.
         self._idle: collections.deque[sqlite3.Connection] = collections.deque()
         self._writer: sqlite3.Connection | None = None
+        #: Bytes of write-ahead log that the last writer left.
+        self._left = 0
         try:
             if not read_only:
                 self._writer = self._prepare()
-            self._check()
+            found = self._check()
+            if self._writer is not None:
+                if self._left:
+                    self._recover(self._writer)
+                self._migrate(found)
         except sqlite3.Error as error:
             self._close_connections()
             msg = f"{self.path} cannot be used as a recording: {error}"
@@ -75,6 +91,8 @@ class Database:
 
     def _prepare(self) -> sqlite3.Connection:
         """Return the writing connection; lay out a file that is empty, and leave any other as it is."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        self._left = log.stat().st_size if log.exists() else 0
         self._writer = writer = self._connect("rwc")
         writer.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         if writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
@@ -84,7 +102,30 @@ class Database:
                     writer.execute(statement)
         return writer
 
-    def _check(self) -> None:
+    def _recover(self, writer: sqlite3.Connection) -> None:
+        """Take over what a writer has left that did not close the file; SQLite has already cut off a torn end."""
+        _, pages, _ = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        _LOG.warning(
+            "%s was not closed by its last writer: %d pages were recovered from %d bytes of write-ahead log; "
+            "what does not belong to a whole commit was left out",
+            self.path,
+            max(pages, 0),
+            self._left,
+        )
+
+    def _migrate(self, found: int) -> None:
+        """Bring an older file to this version's format, all of the way or not at all."""
+        if found == FORMAT:
+            return
+        with self.transaction() as writer:
+            for version in range(found, FORMAT):
+                for statement in _MIGRATIONS[version]:
+                    writer.execute(statement)
+            writer.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(FORMAT),))
+        _LOG.info("%s was brought from format %d to %d", self.path, found, FORMAT)
+
+    def _check(self) -> int:
+        """Return the file's format; refuse what is no recording, or a newer one."""
         try:
             found = self._format()
         except sqlite3.OperationalError:
@@ -93,12 +134,13 @@ class Database:
             # A recording on a medium that cannot be written: SQLite may not make its side files there, nor may others.
             self._immutable = True
             found = self._format()
-        if found != FORMAT:
+        if found > FORMAT:
             msg = (
                 f"{self.path} has format {found}, which a newer version of live_telemetry_widget wrote; this one reads "
                 f"format {FORMAT}. Install the newer version to use it; nothing was changed."
             )
             raise RecordingError(msg)
+        return found
 
     def _format(self) -> int:
         with self.reader() as reader:
@@ -170,8 +212,9 @@ class Database:
             self._closed = True
             self._close_idle()
             self._writer.execute("PRAGMA busy_timeout = 200")
-            # Not while another process reads; then SQLite's side files stay, and the next writer goes on with them.
+            # Not while another process reads; then SQLite's side files stay, if they can with nothing in them.
             with contextlib.suppress(sqlite3.OperationalError):
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._writer.execute("PRAGMA journal_mode = DELETE")
         self._close_connections()
 

@@ -14,3 +14,6 @@ MARK: Final = "LTW_DISPATCH_MARK"
 WORKER_ENVIRONMENT: Final = "LTW_WORKER_ENVIRONMENT"
 #: gRPC metadata of publishers and of a proxy's ControlStream: what RegisterWorker answered.
 SESSION_TOKEN: Final = "session-token"  # noqa: S105 - the name of one
+#: gRPC metadata of publishers that number their messages: a name unlike any other's, and the number of the stream's first message.
+PRODUCER: Final = "x-ltw-producer"
+FIRST: Final = "x-ltw-first"

@@ -46,7 +46,18 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["CORE", "FILE_NAME", "Committed", "Kind", "Pending", "RunRow", "Store", "not_found"]
+__all__ = [
+    "CORE",
+    "FILE_NAME",
+    "Committed",
+    "Kind",
+    "Mark",
+    "OutOfOrderError",
+    "Pending",
+    "RunRow",
+    "Store",
+    "not_found",
+]
 
 Kind = Literal["steps", "episodes"]
 CORE: Final[dict[Kind, pa.Schema]] = {"steps": STEPS, "episodes": EPISODES}
@@ -59,6 +70,7 @@ _CHUNK_AFTER: Final = """SELECT first_seq, last_seq, data FROM chunks WHERE run_
     AND first_seq >= coalesce((SELECT max(first_seq) FROM chunks
         WHERE run_id = :run AND kind = :kind AND first_seq <= :since + 1), 0)
     ORDER BY first_seq LIMIT 1"""
+_PRODUCER: Final = "FROM producers WHERE run_id = ? AND kind = ? AND producer = ?"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,12 +106,34 @@ def not_found(run_id: str, where: str, known: Iterable[RunRow]) -> RunNotFoundEr
     return RunNotFoundError(f"{where} has no run {run_id!r} among its {len(names)}{hint}")
 
 
+class OutOfOrderError(Exception):
+    """Rows of a publisher that numbers its messages do not follow those that are committed: it is to send again from there."""
+
+
+class Mark(NamedTuple):
+    """Which messages of a publisher that numbers them some rows are made of.
+
+    Attributes
+    ----------
+    first, upto
+        From `first` until before `upto`, counted from 0.
+    jump
+        Those between what is committed and `first` will never come; otherwise `first` must be the next one.
+    """
+
+    producer: str
+    first: int
+    upto: int
+    jump: bool
+
+
 class Pending(NamedTuple):
     """Rows to be committed: batches of one run and kind, in order. Their ``seq_id`` is overwritten."""
 
     run_id: str
     kind: Kind
     batches: Sequence[pa.RecordBatch]
+    marks: Sequence[Mark] = ()
 
 
 class Committed(NamedTuple):
@@ -200,6 +234,8 @@ class Store:
         ------
         sqlite3.Error
             The disk is full, or the file cannot be written.
+        OutOfOrderError
+            Messages of a publisher that numbers them are missing before some of these.
         """
         with self._write_lock, self._transaction() as writer:
             marks = ", ".join("?" * 9)
@@ -207,7 +243,27 @@ class Store:
                 f"INSERT OR REPLACE INTO runs ({_RUN_COLUMNS}) VALUES ({marks})",  # noqa: S608 - constants
                 [dataclasses.astuple(row) for row in runs],
             )
+            for item in pending:
+                for mark in item.marks:
+                    self._advance(writer, item, mark)
             return [self._insert(writer, item) for item in pending]
+
+    @staticmethod
+    def _advance(writer: sqlite3.Connection, item: Pending, mark: Mark) -> None:
+        """Note how far a publisher has come, in the same transaction as its rows: so one knows what it sends again."""
+        key = (item.run_id, item.kind, mark.producer)
+        found = writer.execute(f"SELECT upto {_PRODUCER}", key).fetchone()
+        held = found[0] if found else 0
+        if mark.first < held or (mark.first > held and not mark.jump):
+            msg = f"messages {mark.first} to {mark.upto} of {item.kind} came where message {held} is the next one"
+            raise OutOfOrderError(msg)
+        writer.execute("INSERT OR REPLACE INTO producers VALUES (?, ?, ?, ?)", (*key, mark.upto))
+
+    def produced(self, run_id: str, kind: Kind, producer: str) -> int:
+        """Return how many messages of a publisher that numbers them are committed."""
+        with self._database.reader() as reader:
+            found = reader.execute(f"SELECT upto {_PRODUCER}", (run_id, kind, producer)).fetchone()
+        return int(found[0]) if found else 0
 
     def _insert(self, writer: sqlite3.Connection, item: Pending) -> Committed:
         tail = self._tail(writer, (item.run_id, item.kind))
@@ -285,7 +341,7 @@ class Store:
         """Delete runs with all their rows, in one transaction. Their place in the file is used again, or :meth:`shrink` frees it."""
         names = [(run_id,) for run_id in run_ids]
         with self._write_lock, self._transaction() as writer:
-            for table in ("chunks", "runs"):
+            for table in ("chunks", "producers", "runs"):
                 writer.executemany(f"DELETE FROM {table} WHERE run_id = ?", names)  # noqa: S608 - constants
             self._tails.clear()
             self._due.clear()

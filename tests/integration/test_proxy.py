@@ -361,7 +361,8 @@ def test_the_demo_worker_is_cancelled_by_ctrl_c(
     proxy = processes(proxy_command(daemon.address, *worker), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_for(lambda: len(daemon.steps) > 50, "steps")
     proxy.send_signal(signal.SIGINT)
-    assert (*proxy.communicate(timeout=20), proxy.returncode) == (b"", b"", 0)
+    stdout, stderr = proxy.communicate(timeout=20)
+    assert (stdout, beside_the_end(stderr), proxy.returncode) == (b"", b"", 0)
     assert daemon.finished == [(GIVEN_ID, CANCELLED, "the worker was interrupted")]
 
 

@@ -60,7 +60,11 @@ async def serving(recorder: Recorder) -> AsyncIterator[Publisher]:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
         backoff = Backoff(first=0.001, most=0.002)
-        publisher = Publisher("steps", stub.PublishRunSteps, recorder.reopen, backoff=backoff)
+
+        def call(messages: Any, numbers: Any) -> Any:
+            return stub.PublishRunSteps(messages, metadata=numbers)
+
+        publisher = Publisher("steps", call, recorder.reopen, backoff=backoff)
         yield publisher
         publisher.abandon()
     await server.stop(0)
@@ -158,7 +162,7 @@ async def test_a_message_over_the_wires_limit_is_lost_alone(monkeypatch: pytest.
     assert recorder.kept == [0, 2]
 
 
-async def _never(messages: AsyncIterator[Any]) -> Any:
+async def _never(messages: AsyncIterator[Any], _: Any) -> Any:
     async for _ in messages:
         await asyncio.Event().wait()
 
@@ -193,12 +197,12 @@ async def test_an_episode_waits_until_the_steps_before_it_are_sent() -> None:
     order: list[str] = []
     gate = asyncio.Event()
 
-    async def take_steps(messages: AsyncIterator[Any]) -> Any:
+    async def take_steps(messages: AsyncIterator[Any], _: Any) -> Any:
         await gate.wait()
         order.extend([f"step {message.step_index}" async for message in messages])
         return trainer_pb2.PublishTelemetryResponse()
 
-    async def take_episodes(messages: AsyncIterator[Any]) -> Any:
+    async def take_episodes(messages: AsyncIterator[Any], _: Any) -> Any:
         order.extend([f"episode {message.episode_index}" async for message in messages])
         return trainer_pb2.PublishTelemetryResponse()
 
@@ -218,7 +222,7 @@ async def test_episodes_do_not_wait_for_steps_that_were_given_up() -> None:
     steps = Publisher("steps", _never, _nothing)
     recorded: list[int] = []
 
-    async def take(messages: AsyncIterator[Any]) -> Any:
+    async def take(messages: AsyncIterator[Any], _: Any) -> Any:
         recorded.extend([message.episode_index async for message in messages])
         return trainer_pb2.PublishTelemetryResponse()
 
@@ -231,7 +235,7 @@ async def test_episodes_do_not_wait_for_steps_that_were_given_up() -> None:
 
 
 async def test_a_fault_in_the_publisher_does_not_hold_the_worker(caplog: pytest.LogCaptureFixture) -> None:
-    async def broken(_: AsyncIterator[Any]) -> Any:
+    async def broken(_: AsyncIterator[Any], __: Any) -> Any:
         msg = "a fault"
         raise ZeroDivisionError(msg)
 

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live_telemetry_widget import _arrow, _chunks, normalize
-from live_telemetry_widget._database import FILE_NAME
+from live_telemetry_widget._database import FILE_NAME, FORMAT
 from live_telemetry_widget.errors import ClosedError, RecordingError
 from live_telemetry_widget.schema import STEPS
-from live_telemetry_widget.store import Pending, RunRow, Store
+from live_telemetry_widget.store import Mark, OutOfOrderError, Pending, RunRow, Store
 
 
 def steps(rewards: Any, **extras: Any) -> Any:
@@ -312,13 +312,72 @@ def test_another_programs_database_is_refused(tmp_path: pathlib.Path, *, read_on
 def test_a_newer_format_is_refused_unchanged(tmp_path: pathlib.Path, *, read_only: bool) -> None:
     Store.open(tmp_path).close()
     connection = sqlite3.connect(tmp_path / FILE_NAME)
-    connection.execute("UPDATE meta SET value = '2' WHERE key = 'format'")
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(FORMAT + 1),))
     connection.commit()
     connection.close()
     before = (tmp_path / FILE_NAME).read_bytes()
-    with pytest.raises(RecordingError, match=r"format 2.*newer version"):
+    with pytest.raises(RecordingError, match=rf"format {FORMAT + 1}.*newer version"):
         Store.open(tmp_path, read_only=read_only)
     assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_an_older_format_is_read_as_it_is_and_migrated_by_a_writer(tmp_path: pathlib.Path) -> None:
+    with Store.open(tmp_path) as store:
+        store.append("r", "steps", [steps([1.0])])
+    connection = sqlite3.connect(tmp_path / FILE_NAME)
+    connection.executescript("DROP TABLE producers; UPDATE meta SET value = '1' WHERE key = 'format'")
+    connection.close()
+    before = (tmp_path / FILE_NAME).read_bytes()
+    with Store.open(tmp_path, read_only=True) as store:
+        assert rewards(store.read("r", "steps")) == [1.0]
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+    for _ in range(2):
+        with Store.open(tmp_path) as store:
+            assert store.produced("r", "steps", "p") == 0
+            assert rewards(store.read("r", "steps")) == [1.0]
+
+
+def test_a_publisher_that_numbers_its_messages_has_each_stored_once_and_none_out_of_order(store: Store) -> None:
+    def commit(reward: float, *marks: Mark) -> Any:
+        return store.commit([Pending("r", "steps", [steps([reward])], marks)])
+
+    commit(1.0, Mark("p", 0, 10, jump=False))
+    for mark in (Mark("p", 0, 10, jump=False), Mark("p", 11, 12, jump=False), Mark("p", 9, 12, jump=True)):
+        with pytest.raises(OutOfOrderError, match="message 10 is the next"):
+            commit(9.0, mark)
+    commit(2.0, Mark("p", 10, 11, jump=False), Mark("p", 11, 12, jump=False), Mark("q", 7, 8, jump=True))
+    commit(3.0, Mark("p", 20, 21, jump=True))
+    assert (store.produced("r", "steps", "p"), store.produced("r", "steps", "q")) == (21, 8)
+    assert rewards(store.read("r", "steps")) == [1.0, 2.0, 3.0]
+    store.delete(["r"])
+    assert store.produced("r", "steps", "p") == 0
+
+
+def test_a_torn_last_write_is_left_out_and_told_of(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    live = tmp_path / "live"
+    with Store.open(live) as store:
+        for reward in (1.0, 2.0, 3.0):
+            store.append("r", "steps", [steps([reward])])
+        files = {name: (live / name).read_bytes() for name in (FILE_NAME, f"{FILE_NAME}-wal")}
+    assert not caplog.text
+    log = f"{FILE_NAME}-wal"
+    # Cut at any place, what is left of the log is some whole commits: the oldest ones.
+    for number, end in enumerate((0, 100, len(files[log]) // 2, len(files[log]) - 10, len(files[log]))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_bytes(content[:end] if name == log else content)
+        caplog.clear()
+        if end < len(files[log]) // 4:
+            # Not even the layout was committed.
+            Store.open(folder).close()
+            continue
+        with Store.open(folder) as store:
+            found = rewards(store.read("r", "steps"))
+            assert found == [1.0, 2.0, 3.0][: len(found)]
+            assert len(found) == 3 or end < len(files[log])
+            assert store.append("r", "steps", [steps([4.0])]) == (len(found) + 1, len(found) + 1)
+        assert "was not closed by its last writer" in caplog.text
 
 
 def test_use_after_close_is_a_closed_error(tmp_path: pathlib.Path) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 
 from live_telemetry_widget.errors import ClosedError
-from live_telemetry_widget.store import Committed, Kind, Pending, RunRow, Store
+from live_telemetry_widget.store import Committed, Kind, Mark, OutOfOrderError, Pending, RunRow, Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,10 +41,18 @@ _Key = tuple[str, Kind]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
+class Chain:
+    """Rows of which none is to be committed when one before it was not, or what is sent again would be out of order."""
+
+    error: Exception | None = None
+
+
+@dataclasses.dataclass(slots=True, eq=False)
 class _Work:
     """Something to be committed, and who waits for it."""
 
     done: asyncio.Future[None]
+    chain: Chain = dataclasses.field(default_factory=Chain)
     rows: Pending | None = None
     run: RunRow | None = None
     nbytes: int = 0
@@ -118,9 +126,22 @@ class DurableLog:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def append(self, run_id: str, kind: Kind, batch: pa.RecordBatch) -> asyncio.Future[None]:
-        """Queue rows, behind everything queued before; the future is done once they are committed."""
-        work = _Work(self._loop.create_future(), Pending(run_id, kind, [batch]), nbytes=batch.nbytes)
+    def append(
+        self, run_id: str, kind: Kind, batch: pa.RecordBatch, chain: Chain | None = None, mark: Mark | None = None
+    ) -> asyncio.Future[None]:
+        """Queue rows, behind everything queued before; the future is done once they are committed.
+
+        Parameters
+        ----------
+        run_id, kind, batch
+            The rows.
+        chain
+            What they belong to: when one batch of it cannot be committed, those behind it are not either.
+        mark
+            Which of its messages their publisher will then have in the log.
+        """
+        rows = Pending(run_id, kind, [batch], [mark] if mark else [])
+        work = _Work(self._loop.create_future(), chain or Chain(), rows, nbytes=batch.nbytes)
         self._pending_bytes += work.nbytes
         if self._pending_bytes > self._max_pending:
             self._room.clear()
@@ -165,27 +186,41 @@ class DurableLog:
                 _LOG.warning("chunks could not be merged, which can wait: %s", error)
 
     def _commit(self, taken: Sequence[_Work]) -> None:
-        rows: dict[_Key, list[pa.RecordBatch]] = {}
+        rows: dict[_Key, tuple[list[pa.RecordBatch], list[Mark]]] = {}
         for work in taken:
             if work.rows is not None:
-                rows.setdefault((work.rows.run_id, work.rows.kind), []).extend(work.rows.batches)
+                batches, marks = rows.setdefault((work.rows.run_id, work.rows.kind), ([], []))
+                batches.extend(work.rows.batches)
+                marks.extend(work.rows.marks)
         try:
-            committed = self.store.commit(
-                [Pending(run_id, kind, batches) for (run_id, kind), batches in rows.items()],
-                [work.run for work in taken if work.run is not None],
-            )
+            for work in taken:
+                if work.chain.error is not None:
+                    raise work.chain.error  # noqa: TRY301 - it fails as the one before it did
+            pending = [Pending(*key, *held) for key, held in rows.items()]
+            committed = self.store.commit(pending, [work.run for work in taken if work.run is not None])
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
             if len(taken) > 1:
                 # One publisher's trouble is not the others'.
                 for work in taken:
                     self._commit([work])
                 return
-            self._failing = str(error)
-            _LOG.error("commit failed: %s", error)
+            taken[0].chain.error = error
+            self._note(error)
             self._loop.call_soon_threadsafe(self._settle, taken, (), error)
         else:
-            self._failing = ""
+            self._note(None)
             self._loop.call_soon_threadsafe(self._settle, taken, committed, None)
+
+    def _note(self, error: Exception | None) -> None:
+        """Say once that commits fail, and once that they do not any more."""
+        if isinstance(error, OutOfOrderError):
+            _LOG.info("a publisher is to send again: %s", error)
+            return
+        if error is not None and not self._failing:
+            _LOG.error("commits fail, publishers are refused until they work again: %s", error)
+        elif error is None and self._failing:
+            _LOG.warning("commits work again")
+        self._failing = str(error) if error is not None else ""
 
     def _settle(self, taken: Sequence[_Work], committed: Sequence[Committed], error: Exception | None) -> None:
         """Tell the publishers, then the subscribers; on the loop."""
@@ -202,6 +237,8 @@ class DurableLog:
         for item in committed:
             key = (item.run_id, item.kind)
             self._last[key] = item.last_seq
+            if not item.batch.num_rows:
+                continue
             self._recent.add(item)
             event = self._grown.pop(key, None)
             if event is not None:

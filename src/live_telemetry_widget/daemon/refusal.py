@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 
 from live_telemetry_widget.errors import ClosedError
+from live_telemetry_widget.store import OutOfOrderError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,7 +51,14 @@ async def answering(context: Context) -> AsyncIterator[None]:
         await context.abort(refusal.code, str(refusal))
     except ClosedError:
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the daemon is shutting down")
+    except OutOfOrderError as error:
+        await context.abort(grpc.StatusCode.ABORTED, f"{error}; nothing after the last acknowledgement is kept")
     except sqlite3.Error as error:
-        full = "full" in str(error)
-        code = grpc.StatusCode.RESOURCE_EXHAUSTED if full else grpc.StatusCode.INTERNAL
+        code = grpc.StatusCode.RESOURCE_EXHAUSTED if _is_full(error) else grpc.StatusCode.INTERNAL
         await context.abort(code, f"could not be committed: {error}; nothing after the last acknowledgement is kept")
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    """Whether there is no room, which passes; a full disk also shows as a write, or the shared index, that fails."""
+    name = getattr(error, "sqlite_errorname", None) or ""
+    return name in {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}

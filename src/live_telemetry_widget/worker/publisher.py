@@ -1,7 +1,8 @@
 """Publishes messages over a stream-unary call, and sends again what the daemon did not confirm.
 
 The wire's only acknowledgement is the answer to a stream that was closed. So a stream is closed every so often, and what it
-carried is kept until its answer is there. What is sent twice because an answer was lost, readers merge by identity.
+carried is kept until its answer is there. When the answer is lost, all of it is sent again. Messages are numbered, so that a daemon of
+ours, which remembers how far each publisher has come, leaves out what it has; readers merge what others' store twice.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import collections
 import contextlib
 import dataclasses
 import logging
+import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from live_telemetry_widget import _names
 from live_telemetry_widget.client import MAX_MESSAGE, Backoff
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 _LOG: Final = logging.getLogger(__name__)
+
+Metadata = tuple[tuple[str, str], ...]
 
 #: A stream is closed, and so confirmed, after so many messages or seconds.
 _ROTATE_MESSAGES: Final = 4_096
@@ -65,7 +70,7 @@ class Publisher:
     what
         ``"steps"`` or ``"episodes"``, for the log.
     call
-        The stub's stream-unary method.
+        Publishes a stream of messages; given the metadata that number them beside it.
     reopen
         Makes the run known to a daemon that has forgotten it.
     backoff
@@ -88,7 +93,7 @@ class Publisher:
     def __init__(
         self,
         what: str,
-        call: Callable[[AsyncIterator[Any]], Awaitable[Any]],
+        call: Callable[[AsyncIterator[Any], Metadata], Awaitable[Any]],
         reopen: Callable[[], Awaitable[None]],
         *,
         backoff: Backoff | None = None,
@@ -110,6 +115,9 @@ class Publisher:
         self._window: collections.deque[tuple[Any, int, int]] = collections.deque()
         self._bytes = 0
         self._put = 0
+        #: The number of the first message in the window.
+        self._first = 0
+        self._producer = uuid.uuid4().hex
         self._attempt = _Attempt()
         self._most = _ROTATE_MESSAGES
         self._news = asyncio.Event()
@@ -171,7 +179,8 @@ class Publisher:
                 continue
             attempt = self._attempt = _Attempt()
             try:
-                answer = await self._call(self._requests(attempt))
+                numbers = ((_names.PRODUCER, self._producer), (_names.FIRST, str(self._first)))
+                answer = await self._call(self._requests(attempt), numbers)
             except grpc.aio.AioRpcError as error:
                 self.failure = f"{error.code().name}: {error.details()}"
                 refusals = refusals + 1 if self._is_refusal(error) else 0
@@ -240,12 +249,14 @@ class Publisher:
 
     def _confirm(self, count: int) -> None:
         self.confirmed += count
+        self._first += count
         for _ in range(count):
             self._bytes -= self._window.popleft()[1]
         self._make_room()
 
     def _drop_first(self) -> None:
         self._bytes -= self._window.popleft()[1]
+        self._first += 1
         self.lost += 1
         self._make_room()
 

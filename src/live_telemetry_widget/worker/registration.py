@@ -63,14 +63,20 @@ class Registration:
         """What calls about the run carry: the session token, for a daemon of ours; others do not ask for it."""
         return ((_names.SESSION_TOKEN, self._token),) if self.ours and self._token else ()
 
-    def publish_steps(self, messages: AsyncIterator[trainer_pb2.RunStep]) -> Awaitable[Any]:
-        """Publish steps."""
-        call: Awaitable[Any] = self.trainer.PublishRunSteps(messages, metadata=self.metadata)
+    def publish_steps(
+        self, messages: AsyncIterator[trainer_pb2.RunStep], numbers: tuple[tuple[str, str], ...] = ()
+    ) -> Awaitable[Any]:
+        """Publish steps; `numbers` tells a daemon of ours which they are."""
+        metadata = self.metadata + (numbers if self.ours else ())
+        call: Awaitable[Any] = self.trainer.PublishRunSteps(messages, metadata=metadata)
         return call
 
-    def publish_episodes(self, messages: AsyncIterator[trainer_pb2.RunEpisode]) -> Awaitable[Any]:
-        """Publish episodes."""
-        call: Awaitable[Any] = self.trainer.PublishRunEpisodes(messages, metadata=self.metadata)
+    def publish_episodes(
+        self, messages: AsyncIterator[trainer_pb2.RunEpisode], numbers: tuple[tuple[str, str], ...] = ()
+    ) -> Awaitable[Any]:
+        """Publish episodes; `numbers` tells a daemon of ours which they are."""
+        metadata = self.metadata + (numbers if self.ours else ())
+        call: Awaitable[Any] = self.trainer.PublishRunEpisodes(messages, metadata=metadata)
         return call
 
     async def close(self) -> None:
