@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import pathlib
+import random
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -21,22 +21,16 @@ from live_telemetry_widget.worker.publisher import Publisher
 from live_telemetry_widget.worker.registration import Registration
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import AsyncIterator, Iterator
 
 LIMIT = 60
 Code = grpc.StatusCode
-#: What does not compress, so that so many steps are so many bytes.
-NOISE = "".join(chr(33 + i * i * 7919 % 90) for i in range(2_000))
 
 
 def step(number: int) -> Any:
-    cut = number * 37 % len(NOISE)
-    return trainer_pb2.RunStep(
-        run_id="r",
-        step_index=number,
-        reward=float(number),
-        frame_ref=f"{number * 2_654_435_761 % 2**64:x}" * 40 + NOISE[cut : cut + 50],
-    )
+    noise = random.Random(number).randbytes(500).hex()  # noqa: S311 - what does not compress
+    return trainer_pb2.RunStep(run_id="r", step_index=number, reward=float(number), frame_ref=noise)
 
 
 async def _all(messages: Any) -> Any:
@@ -143,7 +137,7 @@ def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     if done.returncode:
         pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", str(folder)], check=True)  # noqa: S607 - as mount
 
 
 async def test_a_file_system_that_is_full(small_disk: pathlib.Path) -> None:

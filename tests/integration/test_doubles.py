@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import pathlib
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -20,6 +19,7 @@ from live_telemetry_widget.worker.registration import Registration
 from tests.support.cutter import Cutter
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import AsyncIterator
 
 LIMIT = 60
@@ -94,8 +94,8 @@ async def test_connections_that_are_cut_while_publishing_cost_and_double_nothing
             for first in range(0, total, 100):
                 await publisher.put([step(number) for number in range(first, first + 100)])
                 if first % 1_000 == 500:
-                    cutter.cut(reset=first % 2_000 == 500)
                     accepted = cutter.accepted
+                    cutter.cut(reset=first % 2_000 == 500)
                     # Each cut is of a connection that carries steps.
                     while cutter.accepted == accepted:  # noqa: ASYNC110 - the cutter knows no events
                         await asyncio.sleep(0.001)

@@ -196,9 +196,13 @@ class _Stream:
         batch, problems = to_batch(messages)
         if problems:
             self._intake.count(self.run_id, self._kind, problems)
-        self._queue(batch)
+        self._queue(batch, self._mark(len(messages)))
 
-    def _queue(self, batch: pa.RecordBatch, mark: Mark | None = None) -> None:
+    def _mark(self, _: int) -> Mark | None:
+        """Return which messages those are that wait, so many; None where they have no numbers."""
+        return None
+
+    def _queue(self, batch: pa.RecordBatch, mark: Mark | None) -> None:
         if not batch.num_rows and mark is None:
             return
         if self._kind == "steps":
@@ -210,12 +214,19 @@ class _Stream:
         self._last_commit.add_done_callback(self._note)
 
     def _note(self, commit: asyncio.Future[None]) -> None:
-        self._error = self._error or commit.exception()
+        error = commit.exception()
+        if error is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Take no more; what waits is dropped, because it would be out of order without what came before it."""
+        self._error = self._error or error
+        self._waiting = []
+        self.flush()
 
     def end(self) -> None:
-        """Queue what waits, unless what came before it is lost: it would be out of order."""
-        if self._error is None:
-            self.flush()
+        """Queue what waits."""
+        self.flush()
 
     async def committed(self) -> None:
         """Wait until all of it is; commits are in order, so the last is enough."""
@@ -250,7 +261,7 @@ class _NumberedStream(_Stream):
         """Let another stream of the same publisher take over: the connection of this one was lost."""
         self.end()
         msg = "the publisher has opened another stream, which goes on in place of this one"
-        self._error = self._error or RefusalError(grpc.StatusCode.ABORTED, msg)
+        self._fail(RefusalError(grpc.StatusCode.ABORTED, msg))
 
     def _keep(self, message: Message) -> None:
         number, taken = self._next, self._producer.taken
@@ -271,14 +282,15 @@ class _NumberedStream(_Stream):
             self._first_waiting = number
         super()._keep(message)
 
-    def _queue(self, batch: pa.RecordBatch, mark: Mark | None = None) -> None:
-        producer = self._producer
-        mark = Mark(producer.name, self._first_waiting, producer.taken, self._jump)
-        self._jump = False
+    def _mark(self, count: int) -> Mark:
+        jump, self._jump = self._jump, False
+        return Mark(self._producer.name, self._first_waiting, self._first_waiting + count, jump)
+
+    def _queue(self, batch: pa.RecordBatch, mark: Mark | None) -> None:
         super()._queue(batch, mark)
-        producer.last = self._last_commit
-        if producer.last is not None:
-            producer.last.add_done_callback(functools.partial(producer.settled, mark.upto))
+        last = self._producer.last = self._last_commit
+        if last is not None and mark is not None:
+            last.add_done_callback(functools.partial(self._producer.settled, mark.upto))
 
     def _note(self, commit: asyncio.Future[None]) -> None:
         super()._note(commit)
