@@ -38,8 +38,8 @@ Code = grpc.StatusCode
 class DaemonProcess:
     """``live-telemetry serve`` on a free port, with stubs of both services."""
 
-    def __init__(self, data_dir: pathlib.Path, *options: str) -> None:
-        command = [sys.executable, "-m", "live_telemetry_widget", "serve", "--listen", "127.0.0.1:0"]
+    def __init__(self, data_dir: pathlib.Path, *options: str, listen: str = "127.0.0.1:0") -> None:
+        command = [sys.executable, "-m", "live_telemetry_widget", "serve", "--listen", listen]
         command += ["--data-dir", str(data_dir), "--exit-with-stdin", *options]
         self.errors = pathlib.Path(data_dir) / "stderr.txt"
         self.errors.parent.mkdir(exist_ok=True, parents=True)
