@@ -157,19 +157,20 @@ find, send = processes.find, processes.send
 
 def test_a_family_is_found_by_its_mark_however_far_it_went(processes: Callable[..., subprocess.Popen[bytes]]) -> None:
     code = "import subprocess, sys; p = subprocess.Popen(sys.argv[1:], start_new_session=True); print(p.pid, flush=True); p.wait()"
-    environment = {**os.environ, _names.MARK: "of this test"}
+    mark = f"of this test in process {os.getpid()}"  # another checkout's tests may run at the same time
+    environment = {**os.environ, _names.MARK: mark}
     parent = processes([sys.executable, "-c", code, *SLEEP], env=environment, stdout=subprocess.PIPE)
-    stranger = processes(SLEEP, env={**os.environ, _names.MARK: "of this test or another"})
+    stranger = processes(SLEEP, env={**os.environ, _names.MARK: f"{mark} or another"})
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    found = family("of this test")
+    found = family(mark)
     assert {process.pid for process in found} == {parent.pid, child}
     parent.kill()
     parent.wait(10)
-    (left,) = family("of this test")
+    (left,) = family(mark)
     assert left.pid == child
     assert send(left, signal.SIGKILL)
-    wait_for(lambda: not family("of this test"), "its end")
+    wait_for(lambda: not family(mark), "its end")
     assert stranger.poll() is None
 
 
