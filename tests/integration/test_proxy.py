@@ -90,6 +90,12 @@ class FakeDaemon(trainer_pb2_grpc.TrainerServiceServicer):
         self.workers.append(request)
         return trainer_pb2.RegisterWorkerResponse(accepted_version=request.proto_version, session_token="t")  # noqa: S106 - no secret
 
+    def Heartbeat(self, _: Any, __: Any) -> Any:  # noqa: N802, D102
+        return trainer_pb2.HeartbeatResponse()
+
+    def ControlStream(self, _: Any, context: Any) -> Any:  # noqa: N802, D102
+        context.abort(Code.UNIMPLEMENTED, "as generation 2 answers today")
+
     def PublishRunSteps(self, messages: Iterator[Any], context: Any) -> Any:  # noqa: N802, D102
         self.note("PublishRunSteps", context)
         return self._keep(messages, self.steps, context)
@@ -490,7 +496,7 @@ def test_a_grandchild_that_holds_the_pipe_does_not_hold_the_proxy(
         step(0)
     """
     try:
-        done = run(impatient(daemon.address, python(code), drain_timeout=0.3))
+        done = run(impatient(daemon.address, python(code), drain_timeout=2.0))
         assert done.returncode == 0
         assert indices(daemon.steps) == [(0, 0)]
         assert daemon.finished == [("r", COMPLETED, "")]
