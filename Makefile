@@ -4,7 +4,7 @@ BIN := .venv/bin
 STATIC := src/live_telemetry_widget/view/static
 JS_SOURCES := $(wildcard js/src/*.ts js/src/*.css) js/build.mjs js/tsconfig.json
 
-.PHONY: help setup demo test check test-python test-js test-browser proto clean
+.PHONY: help setup demo test check test-python test-js test-browser bench proto clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ test-python: setup ## pytest, the browser's tests included
 test-browser: setup ## only the tests in a real browser
 	scripts/need-chromium
 	$(BIN)/python -m pytest -q tests/browser
+
+bench: setup ## what things cost, as tables with ratios
+	@for table in benchmarks/*.py; do echo "== $$table"; $(BIN)/python "$$table" || exit 1; done
 
 proto: setup ## regenerate the wire code
 	$(BIN)/python scripts/gen_proto.py

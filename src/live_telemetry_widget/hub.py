@@ -133,7 +133,7 @@ class TelemetryAsyncHub:
         try:
             loop.run_forever()
         finally:
-            self._flush_all()
+            loop.run_until_complete(self._take_what_waits())
             tasks = asyncio.all_tasks(loop)
             for task in tasks:
                 task.cancel()
@@ -400,7 +400,8 @@ class TelemetryAsyncHub:
         if self._following.get(following.feed.run_id) is following:
             following.follow(self._client)
 
-    def _flush_all(self) -> None:
+    async def _take_what_waits(self) -> None:
+        """Take in what came before the end."""
         self._take_fed()
-        for following in self._following.values():
-            following.flush()
+        for following in list(self._following.values()):
+            following.unfollow()

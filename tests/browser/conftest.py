@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,12 +167,12 @@ class NotebookPage:
 
         self.wait(same, "the view to stand still")
 
-    def shot(self, name: str) -> pathlib.Path:
+    def shot(self, name: str, of: Locator | None = None) -> pathlib.Path:
         """Take a screenshot of the view, or of the page when there is none."""
         SHOTS.mkdir(parents=True, exist_ok=True)
         path = SHOTS / f"{name}.png"
         root = self.page.get_by_test_id("ltw-root")
-        (root.first if root.count() else self.page).screenshot(path=str(path))
+        (of or (root.first if root.count() else self.page)).screenshot(path=str(path))
         return path
 
 

@@ -58,7 +58,7 @@ HISTORIES: Final = int(os.environ.get("LTW_HISTORIES", "1000"))
 TOGETHER: Final = 10
 AT_A_TIME: Final = 10
 #: Seconds in which the frames must be right once all is calm. Reached only by a failure.
-PATIENCE: Final = float(os.environ.get("LTW_PATIENCE", "10"))
+PATIENCE: Final = float(os.environ.get("LTW_PATIENCE", "30"))
 
 Place = tuple[str, str, int, int]
 _BASE_TIME: Final = 1_700_000_000_000_000_000
