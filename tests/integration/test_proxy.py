@@ -247,7 +247,9 @@ def test_what_is_no_event_passes_through_unchanged(fake: Callable[..., FakeDaemo
     """
     done = run(proxy_command(daemon.address, *python(code)))
     assert done.stdout == b"".join(junk) + b"the end, no newline"
-    assert done.stderr == b"to \xff stderr\n"
+    said = done.stderr.removeprefix(b"to \xff stderr\n").decode()
+    assert "not_an_event 2" in said, "what begins as an event does and is none is counted"
+    assert '{"type": "other"}' in said
     assert len(daemon.steps) == 1 + len(junk)
 
 
@@ -274,7 +276,9 @@ def test_what_is_wrong_with_events_is_said_once_in_sum(fake: Callable[..., FakeD
     daemon = fake()
     code = "step(-1)\nstep(0)\nstep('x')\nsay(type='step', episode=0, step_index=1, reward='much')"
     done = run(proxy_command(daemon.address, *python(code)))
-    assert done.stderr.decode() == "live-telemetry: problems in the worker's output: bad_index 2, bad_number 1\n"
+    counts, *samples = done.stderr.decode().splitlines()
+    assert counts == "live-telemetry: problems in the worker's output: bad_index 2, bad_number 1"
+    assert [sample.split(": ")[1].strip() for sample in samples] == ["the first bad_index", "the first bad_number"]
     assert indices(daemon.steps) == [(0, 0), (0, 1)]
 
 
