@@ -169,6 +169,8 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
       for (const held of sample) width = Math.max(width, measure(textOf(column, held).slice(0, 60), 400));
       // A number grows by a digit or two while one looks.
       if (isNumber(column.kind)) width += CHARACTER;
+      // A number that is cut short is another number: what may still come has room.
+      if (column.kind === "float") width = Math.max(width, measure(LONGEST_FLOAT, 400));
       widths.set(column.name, Math.max(NARROWEST, Math.min(WIDEST, Math.ceil(width + PADDING))));
     }
   };
@@ -300,6 +302,9 @@ function measurer(grid: HTMLElement): (text: string, weight: number) => number {
 function mark(cell: HTMLTableCellElement, name: string): void {
   for (const known of ["ltw-number", "ltw-false", "ltw-absent"]) cell.classList.toggle(known, known === name);
 }
+
+/** Six significant digits take no more room than this. */
+const LONGEST_FLOAT = "-1.23456e-100";
 
 /** regular-table adopts a style sheet for its column widths and never drops it. */
 function dropSheets(grid: RegularTableElement): void {

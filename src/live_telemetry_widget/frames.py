@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -485,13 +486,30 @@ class RunFrames:
         return found[:_MAX_GAPS]
 
     def steps_table(self) -> pa.Table:
-        """Return all steps: episodes in order of first sight, steps ascending in each. Columns as in ``schema.STEPS``."""
+        """Return all steps: episodes in order of first sight but ascending for each agent of a worker, steps ascending in each.
+
+        Columns as in ``schema.STEPS``.
+        """
         with self._lock:
             return self._cached("steps_table", self._ordered_steps)
 
+    def _by_number(self) -> list[Episode]:
+        """Return the episodes in order of first sight, with those of each agent of a worker ascending in the places that they have."""
+        places: dict[tuple[str, str], list[int]] = {}
+        for episode in self._order:
+            places.setdefault((episode.worker_id, episode.agent_id), []).append(episode.ordinal)
+        ordered = self._order.copy()
+        for ordinals in places.values():
+            episodes = [self._order[ordinal] for ordinal in ordinals]
+            if any(a.number > b.number for a, b in itertools.pairwise(episodes)):
+                episodes.sort(key=lambda episode: episode.number)
+                for ordinal, episode in zip(ordinals, episodes, strict=True):
+                    ordered[ordinal] = episode
+        return ordered
+
     def _ordered_steps(self) -> pa.Table:
         table = self._steps.slice(0, self._steps.total)
-        segments = [s for episode in self._order for s in episode.segments]
+        segments = [s for episode in self._by_number() for s in episode.segments]
         rows = np.array([s.row for s in segments], np.int64)
         counts = np.array([s.length for s in segments], np.int64)
         if (np.diff(rows) == counts[:-1]).all():
@@ -499,9 +517,9 @@ class RunFrames:
         return table.take(pa.array(_ranges(rows, counts)))
 
     def episodes_table(self) -> pa.Table:
-        """Return all episodes in order of first sight; those without a record are derived from their steps."""
+        """Return all episodes, ordered as in :meth:`steps_table`; those without a record are derived from their steps."""
         with self._lock:
-            return self._cached("episodes_table", lambda: self._episode_rows(self._order)).drop_columns(["row"])
+            return self._cached("episodes_table", lambda: self._episode_rows(self._by_number())).drop_columns(["row"])
 
     def steps(self) -> pd.DataFrame:
         """Return :meth:`steps_table` as a DataFrame, with `action` decoded where its values are numbers or words."""

@@ -81,7 +81,8 @@ class TelemetryAsyncHub:
         self._infos: dict[str, RunInfo] = {}
         self._run_listeners: tuple[Callable[[RunInfo], None], ...] = ()
         self._fed: collections.deque[tuple[str, Kind, Any]] = collections.deque()
-        self._lock = threading.Lock()
+        # A run that is garbage is unsubscribed wherever the collector runs, also in a thread that holds this.
+        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: TrainerClient | None = None

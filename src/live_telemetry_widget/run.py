@@ -107,7 +107,7 @@ class Run:
 
     @property
     def steps(self) -> pd.DataFrame:
-        """Every step here now, once: episodes in order of first sight, steps ascending in each.
+        """Every step here now, once: episodes in order of first sight but ascending for each agent of a worker, steps ascending in each.
 
         The first question waits (10 s at most) until what the daemon had at that time is here; later ones do not wait.
 
@@ -130,7 +130,8 @@ class Run:
         -------
         pandas.DataFrame
             A row an episode: ``run_id, worker_id, agent_id, episode, timestamp, total_reward, steps, terminated, truncated,
-            outcome, episode_seed``, ``source`` (``"record"``: the worker said so; ``"steps"``: derived from its steps), ``complete`` (all its
+            outcome, episode_seed`` (``outcome``: ``"Success"`` when it ended with a positive total or its worker said so, ``"Failed"`` when
+            negative, ``"Completed"`` at zero, ``"Timeout"`` when truncated, ``"Running"``, or ``"Unfinished"`` when the run has ended), ``source`` (``"record"``: the worker said so; ``"steps"``: derived from its steps), ``complete`` (all its
             steps are here), ``metadata`` (JSON text), ``seq_id``, then what the metadata says, each field of its own type. Joins with :attr:`steps` on
             ``worker_id, agent_id, episode``.
         """

@@ -26,7 +26,7 @@ HERE = pathlib.Path(__file__).parent
 LIMIT = 30
 #: So long (seconds) a stream must say nothing to be called silent.
 SILENCE = 0.3
-TABLES = ("conversation-generation-1", "conversation-generation-2")
+TABLES = ("generation-1", "generation-2")
 METHODS = wire.DESCRIPTOR.services_by_name["TrainerService"].methods_by_name
 
 # A worker that says nothing: it is the table that speaks for its proxy.
@@ -116,7 +116,7 @@ class Conversation:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_client_in_use_is_answered_as_it_expects(daemon: ltw.Server, name: str) -> None:
-    table = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
+    table = json.loads((HERE / "conversations" / f"{name}.json").read_text(encoding="utf-8"))
     config = json.loads(json.dumps(CONFIG))
     if name.endswith("2"):
         config["metadata"]["worker"]["config"] = {"run_id": ULID}

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +181,20 @@ def test_what_nobody_can_heed_is_an_error_that_says_why(client: Any, fake: Calla
     for kind in ("generation 1", "generation 2"):
         with ltw.connect(fake(kind).address) as other, pytest.raises(ltw.DaemonError, match="does not relay pause"):
             other.run("r").pause()
+
+
+def test_a_run_that_becomes_garbage_while_another_is_subscribed_does_not_stop_the_notebook() -> None:
+    hub = ltw.TelemetryAsyncHub()
+
+    def collect() -> None:
+        with hub._lock:  # where subscribe_run is when the collector comes
+            hub.unsubscribe_run("garbage")
+
+    # A thread, so that the test fails rather than stops.
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_a_recording_has_nobody_to_ask(client: Any) -> None:

@@ -8,6 +8,7 @@ import os
 import pathlib
 import queue
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -575,6 +576,19 @@ def _start_and_fail(*options: str) -> Any:
 def test_one_daemon_per_directory(daemon: DaemonProcess, tmp_path: pathlib.Path) -> None:
     said = _start_and_fail("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path))
     assert str(daemon.process.pid) in said
+
+
+def test_a_directory_of_a_newer_version_is_refused_and_left_as_it_is(start: Start, tmp_path: pathlib.Path) -> None:
+    start().end()
+    connection = sqlite3.connect(tmp_path / "telemetry.sqlite3")
+    connection.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
+    connection.commit()
+    connection.close()
+    before = (tmp_path / "telemetry.sqlite3").read_bytes()
+    said = _start_and_fail("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path))
+    assert "format 99" in said
+    assert "Install the newer version" in said
+    assert (tmp_path / "telemetry.sqlite3").read_bytes() == before
 
 
 def test_one_daemon_per_port(daemon: DaemonProcess, tmp_path: pathlib.Path) -> None:

@@ -365,8 +365,8 @@ def test_a_dispatched_run_whose_proxy_is_silent_is_a_fault_and_is_ended(start: S
 
 
 def test_heartbeats_keep_a_run_that_makes_no_steps(start: Start) -> None:
-    daemon = start("--heartbeat-timeout", "1")
-    slow = submit(daemon, config("step(0); time.sleep(4); step(1)"))
+    daemon = start("--heartbeat-timeout", "4")
+    slow = submit(daemon, config("step(0); time.sleep(8); step(1)"))
     assert ended(daemon, slow) == ("TERM", "")
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import pathlib
+import secrets
 import signal
 import socket
 import stat
@@ -157,19 +158,20 @@ find, send = processes.find, processes.send
 
 def test_a_family_is_found_by_its_mark_however_far_it_went(processes: Callable[..., subprocess.Popen[bytes]]) -> None:
     code = "import subprocess, sys; p = subprocess.Popen(sys.argv[1:], start_new_session=True); print(p.pid, flush=True); p.wait()"
-    environment = {**os.environ, _names.MARK: "of this test"}
+    mark = secrets.token_hex()  # others may run this test at the same time
+    environment = {**os.environ, _names.MARK: mark}
     parent = processes([sys.executable, "-c", code, *SLEEP], env=environment, stdout=subprocess.PIPE)
-    stranger = processes(SLEEP, env={**os.environ, _names.MARK: "of this test or another"})
+    stranger = processes(SLEEP, env={**os.environ, _names.MARK: mark + "0"})
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    found = family("of this test")
+    found = family(mark)
     assert {process.pid for process in found} == {parent.pid, child}
     parent.kill()
     parent.wait(10)
-    (left,) = family("of this test")
+    (left,) = family(mark)
     assert left.pid == child
     assert send(left, signal.SIGKILL)
-    wait_for(lambda: not family("of this test"), "its end")
+    wait_for(lambda: not family(mark), "its end")
     assert stranger.poll() is None
 
 
@@ -270,6 +272,12 @@ def test_a_daemon_that_was_stopped_does_not_blame_its_runs() -> None:
 )
 def test_how_long_a_run_may_be_silent(run: RunRow, state: dict[str, bool], limit: float) -> None:
     assert silence.patience(run, Settings(), **state) == limit
+
+
+@pytest.mark.parametrize(("timeout", "limit"), [(0.0, 0.0), (1.0, 60.0), (300.0, 300.0)])
+def test_a_worker_has_time_to_begin(timeout: float, limit: float) -> None:
+    settings = Settings(heartbeat_timeout=timeout)
+    assert silence.patience(RunRow("r", HSHK), settings, dispatched=True, begun=True) == limit
 
 
 def test_a_daemon_that_starts_nothing_waits_for_workers_for_ever() -> None:

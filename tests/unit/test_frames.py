@@ -365,3 +365,12 @@ def test_an_episode_under_way_when_the_run_ended_is_unfinished() -> None:
     assert frames.episodes()["outcome"].tolist() == ["Running"]
     frames.settle()
     assert frames.episodes()["outcome"].tolist() == ["Unfinished"]
+
+
+def test_episodes_ascend_whatever_came_first() -> None:
+    frames = RunFrames("r")
+    frames.append_episodes(record(4))
+    for number in (5, 3, 4):
+        frames.append_steps(steps(range(2), episode=number))
+    assert held(frames) == [(e, n) for e in (3, 4, 5) for n in range(2)]
+    assert frames.episodes()["episode"].tolist() == [3, 4, 5]

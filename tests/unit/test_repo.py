@@ -149,3 +149,13 @@ def test_text_files_end_with_one_newline_and_have_no_carriage_returns() -> None:
         if text and not name.endswith((*generated, ".ipynb")) and (not text.endswith("\n") or text.endswith("\n\n"))
     ]
     assert not wrong
+
+
+def test_every_kind_of_problem_is_explained() -> None:
+    made = re.compile(r'(?:Problem|_count)\(\s*"([a-z_]+)"|problems\["([a-z_]+)"\]|otherwise(?:: str)? ?= ?"([a-z_]+)"')
+    kinds = {
+        next(filter(None, found)) for path in (ROOT / "src").rglob("*.py") for found in made.findall(path.read_text())
+    }
+    told = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "problems.md").read_text()))
+    assert len(kinds) > 20
+    assert kinds <= told, f"docs/problems.md does not say what {sorted(kinds - told)} mean"

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks. What lies beyond twice that, the daemon itself was not there (stopped, or the machine asleep).
 TICK: Final = 0.5
+#: Seconds that a proxy has at least for its first heartbeat.
+_BEGINNING: Final = 60.0
 
 
 class Pulse:
@@ -55,8 +57,11 @@ def patience(run: RunRow, settings: Settings, *, dispatched: bool, begun: bool) 
     begun
         Something was heard of it, ever.
     """
-    if run.last_heartbeat is not None or dispatched:
+    if run.last_heartbeat is not None:
         return settings.heartbeat_timeout
+    if dispatched:
+        # It beats once it has begun. To begin takes a while on a machine that is busy.
+        return settings.heartbeat_timeout and max(settings.heartbeat_timeout, _BEGINNING)
     if begun:
         return settings.silence_timeout
     # Made, and never joined. One that was submitted to a daemon which starts workers has lost its worker in a crash.

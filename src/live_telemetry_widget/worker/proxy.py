@@ -17,14 +17,17 @@ import os
 import pathlib
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import grpc
 
 from live_telemetry_widget import _names, normalize
+from live_telemetry_widget._further import cut
 from live_telemetry_widget.client import Backoff
 from live_telemetry_widget.errors import ConnectError, DaemonError, WorkerError
 from live_telemetry_widget.proto import telemetry_pb2
+from live_telemetry_widget.schema import Problem
 from live_telemetry_widget.worker import remote
 from live_telemetry_widget.worker.brake import Brake
 from live_telemetry_widget.worker.lines import LineCutter
@@ -35,7 +38,6 @@ from live_telemetry_widget.worker.registration import Registration
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from live_telemetry_widget.schema import Problem
     from live_telemetry_widget.worker.lines import Line
 
 _LOG: Final = logging.getLogger(__name__)
@@ -78,6 +80,7 @@ class _Outlet:
         # An episode's record is of use when its steps are there.
         self.episodes = Publisher("episodes", registration.publish_episodes, reopen, leader=self.steps)
         self.problems: collections.Counter[str] = collections.Counter()
+        self.samples: dict[str, str] = {}
         self.completed: dict[str, Any] = {}
         self.abandoned = asyncio.Event()
         self.brake = Brake()
@@ -94,9 +97,7 @@ class _Outlet:
         rest = self._cutter.rest()
         if rest.data:
             # An event if it is whole, cut by a crash otherwise.
-            if rest.whole and rest.data.lstrip().startswith(b"{") and normalize.parse_line(rest.data) is None:
-                self.problems["torn_line"] += 1
-            await self._take([rest])
+            await self._take([rest], otherwise="torn_line")
         if self._cutter.too_long:
             self.problems["line_too_long"] += self._cutter.too_long
 
@@ -111,13 +112,16 @@ class _Outlet:
         self.brake.lift()
         self.abandoned.set()
 
-    async def _take(self, lines: Iterable[Line]) -> None:
+    async def _take(self, lines: Iterable[Line], otherwise: str = "not_an_event") -> None:
         events: list[dict[str, Any]] = []
         others: list[bytes] = []
         for line in lines:
             event = normalize.parse_line(line.data) if line.whole else None
             if event is None:
                 others.append(line.data)
+                if line.whole and line.data.lstrip().startswith(b"{"):
+                    detail = f"a line that begins as an event does and is none: {cut(line.data)!r}"
+                    self._count([Problem(otherwise, detail)])
             elif event["type"] in {"step", "episode"}:
                 events.append(event)
             else:
@@ -148,7 +152,10 @@ class _Outlet:
     async def _publish(self, events: Iterable[dict[str, Any]]) -> None:
         steps: list[dict[str, Any]] = []
         episodes: list[dict[str, Any]] = []
+        now = time.time_ns()
         for event in events:
+            # What a worker does not date is of the moment at which it was read.
+            event.setdefault("ts_unix_ns", now)
             (steps if event["type"] == "step" else episodes).append(event)
         if steps:
             batch, problems = normalize.steps_from_events(steps, **self._names)
@@ -174,6 +181,7 @@ class _Outlet:
     def _count(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
             self.problems[problem.kind] += problem.count
+            self.samples.setdefault(problem.kind, problem.detail)
             _LOG.debug("%s: %s", problem.kind, problem.detail)
 
 
@@ -242,7 +250,7 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
     ...     return await run_worker(["python", "train.py"], daemon="127.0.0.1:50055", name="first try")
     """
     config = {
-        "run_name": name or pathlib.PurePath(command[0]).name,
+        "run_name": name or _name_of(command),
         "entry_point": command[0],
         "arguments": list(command[1:]),
         "metadata": {"agent_id": agent_id, "worker_id": worker_id},
@@ -464,6 +472,23 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def _name_of(command: Sequence[str]) -> str:
+    """Return what people call a command: of a Python one its script or module.
+
+    >>> _name_of(["/usr/bin/python3", "-u", "examples/train.py", "--fast"]), _name_of(["python", "-m", "agent.train"])
+    ('train.py', 'agent.train')
+    """
+    name = pathlib.PurePath(command[0]).name
+    if not name.startswith("python"):
+        return name
+    for i, part in enumerate(command[1:], start=1):
+        if part in {"-m", "-c"}:
+            return command[i + 1] if part == "-m" and i + 1 < len(command) else name
+        if not part.startswith("-"):
+            return pathlib.PurePath(part).name
+    return name
+
+
 def _report(outlet: _Outlet, registration: Registration) -> None:
     steps, episodes, address = outlet.steps, outlet.episodes, registration.address
     _say(f"run {registration.run_id}: {steps.confirmed} steps and {episodes.confirmed} episodes published to {address}")
@@ -475,6 +500,8 @@ def _report(outlet: _Outlet, registration: Registration) -> None:
     if outlet.problems:
         counts = ", ".join(f"{kind} {count}" for kind, count in sorted(outlet.problems.items()))
         _say(f"problems in the worker's output: {counts}")
+        for kind, detail in sorted(outlet.samples.items()):
+            _say(f"  the first {kind}: {detail}")
 
 
 def _say(text: str) -> None:
