@@ -61,7 +61,15 @@ def data_dir(tmp_path: pathlib.Path, sample_events: list[dict[str, Any]], monkey
         store.commit([Pending("lake", "steps", [steps(sample)])], rows)
         # A further column whose type changes: the whole number is beyond what a float holds.
         other = [
-            {"episode": 10_000, "step_index": i, "reward": 0.0, "q_before": 2**60 + 1, "new": None} for i in range(3)
+            {
+                "episode": 10_000,
+                "step_index": i,
+                "reward": 0.0,
+                "q_before": 2**60 + 1,
+                "new": None,
+                "ts_unix_ns": NOW + i,
+            }
+            for i in range(3)
         ]
         store.append("lake", "steps", [steps(other)])
         store.append("lake", "episodes", [normalize.episodes_from_events(episodes, run_id="lake").batch])
