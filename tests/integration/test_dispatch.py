@@ -557,7 +557,7 @@ def test_a_call_that_does_not_come_from_this_machine_may_not_start_commands(
         with grpc.insecure_channel(f"{address}:{port_of(daemon)}") as channel:
             daemon.trainer = type(daemon.trainer)(channel)
             if allowed:
-                submit(daemon, config("step(0)", run_name="remote"))
+                assert ended(daemon, submit(daemon, config("step(0)", run_name="remote"))) == ("TERM", "")
             else:
                 remote = config("step(0)", run_name="remote")
                 assert refused(functools.partial(submit, daemon, remote)) == Code.PERMISSION_DENIED
