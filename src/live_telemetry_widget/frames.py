@@ -408,7 +408,7 @@ class RunFrames:
             self._unsound[episode.ordinal] = None
         if episode.count:
             stream = (episode.worker_id, episode.agent_id)
-            self._newest[stream] = max(self._newest.get(stream, 0), episode.ordinal)
+            self._newest[stream] = max(self._newest.get(stream, -1), episode.number)
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Have `listener` called after every change; return what ends that. It must be quick and must not raise."""
@@ -470,7 +470,7 @@ class RunFrames:
         for ordinal in self._incomplete:
             episode = self._order[ordinal]
             gaps = episode.gaps()
-            if not self.settled and self._newest.get((episode.worker_id, episode.agent_id), -1) <= ordinal:
+            if not self.settled and self._newest.get((episode.worker_id, episode.agent_id), -1) <= episode.number:
                 # The newest episode's last steps may still be under way; what is missing before its last step is not.
                 gaps = [gap for gap in gaps if gap[0] < episode.next_step]
             key = (episode.worker_id, episode.agent_id, episode.number, episode.number)
