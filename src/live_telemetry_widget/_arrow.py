@@ -34,10 +34,19 @@ def merge(core: pa.Schema, batches: Sequence[pa.RecordBatch]) -> pa.Table:
 
 
 def combine(core: pa.Schema, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """Return the batches as one batch."""
+    """Return the batches as one batch.
+
+    Raises
+    ------
+    ValueError
+        A column of texts would pass 2 GiB, where its 32-bit offsets end.
+    """
     if len(batches) == 1:
         return batches[0]
     found = merge(core, batches).unify_dictionaries().combine_chunks().to_batches()
+    if len(found) > 1:
+        msg = f"{sum(batch.nbytes for batch in batches)} bytes do not fit into one batch; combine fewer"
+        raise ValueError(msg)
     # A table of no rows has no batches.
     return found[0] if found else empty(core)
 

@@ -56,6 +56,8 @@ class Episode:
         The frames' revision at which it last changed.
     segments
         Where its steps are, by step.
+    replaced
+        Records that said something else than `record`, and were there before it.
     """
 
     ordinal: int
@@ -72,6 +74,7 @@ class Episode:
     last_time: int | None = None
     seed: int | None = None
     record: Record | None = None
+    replaced: list[Record] = dataclasses.field(default_factory=list)
 
     def rows_at(self, first: int, count: int) -> Numbers | None:
         """Return the rows that hold the steps `first` to `first + count`, -1 for those not held; None when none of them is."""
@@ -112,17 +115,28 @@ class Episode:
         """How many steps the episode has, as far as is known."""
         return max(self.next_step, self.record.steps if self.record else 0)
 
-    def gaps(self) -> list[tuple[int, int]]:
-        """Return what is missing: (first step, number of steps), in order."""
+    def gaps(self, end: int, most: int) -> list[tuple[int, int]]:
+        """Return what is missing before step `end`: (first step, number of steps), in order; the `most` first of it."""
         missing: list[tuple[int, int]] = []
         at = 0
         for segment in self.segments:
             if segment.first > at:
                 missing.append((at, segment.first - at))
+                if len(missing) >= most:
+                    return missing
             at = segment.first + segment.length
-        if self.length > at:
-            missing.append((at, self.length - at))
+        if end > at:
+            missing.append((at, end - at))
         return missing
+
+    def last_gap(self, end: int) -> tuple[int, int]:
+        """Return the last of what is missing before step `end`; there must be some."""
+        for segment in reversed(self.segments):
+            after = segment.first + segment.length
+            if after < end:
+                return after, end - after
+            end = segment.first
+        return 0, end
 
     @property
     def complete(self) -> bool:
@@ -158,7 +172,7 @@ class EpisodeNumbers:
 
     def __init__(self) -> None:
         self._low = self._high = -1
-        self._ones = self._jumps = 0
+        self._ones = self._jumps = self._missing = 0
         self._holes: list[tuple[int, int]] = []
 
     def add(self, number: int) -> None:
@@ -181,6 +195,7 @@ class EpisodeNumbers:
         self._jumps += 1
         if self._counts_by_one or self._jumps <= _JUMPS_UNTIL_SURE:
             self._holes.insert(at, (first, last))
+            self._missing += last - first + 1
 
     def _close(self, number: int) -> None:
         at = bisect.bisect_right(self._holes, (number, _NO_END)) - 1
@@ -188,6 +203,7 @@ class EpisodeNumbers:
             return
         first, last = self._holes[at]
         self._holes[at : at + 1] = [h for h in ((first, number - 1), (number + 1, last)) if h[0] <= h[1]]
+        self._missing -= 1
 
     @property
     def _counts_by_one(self) -> bool:
@@ -197,6 +213,11 @@ class EpisodeNumbers:
     def holes(self) -> list[tuple[int, int]]:
         """The stretches of numbers (first, last) that are missing, if the agent counts by one; many share numbers out among workers."""
         return self._holes if self._counts_by_one else []
+
+    @property
+    def missing(self) -> int:
+        """How many numbers are in :attr:`holes`."""
+        return self._missing if self._counts_by_one else 0
 
 
 #: A numbering by strides is not remembered hole by hole.

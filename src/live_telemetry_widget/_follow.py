@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from live_telemetry_widget._gaps import Gap
     from live_telemetry_widget.client import Backoff, RunInfo, TrainerClient
     from live_telemetry_widget.feed import RunFeed
-    from live_telemetry_widget.frames import Gap
 
 _LOG: Final = logging.getLogger(__name__)
 
 #: Messages are turned into batches this often (seconds), or when so many wait.
 _FLUSH_EVERY: Final = 0.02
 _FLUSH_AT: Final = 1_024
+_FLUSH_BYTES: Final = 32 * 1024 * 1024
 #: How often (seconds) gaps and the end are looked at, while there is something to look at.
 _TEND_EVERY: Final = 0.2
 #: A gap is asked for so many times, at growing distances: what a daemon replays may overflow too.
@@ -71,6 +72,7 @@ class _Inbox:
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
+        self.nbytes = 0
         self.scheduled: asyncio.TimerHandle | None = None
 
 
@@ -109,11 +111,14 @@ class Following:
         self._inboxes: dict[Kind, _Inbox] = {kind: _Inbox() for kind in KINDS}
         self._streams: dict[Kind, asyncio.Task[None]] = {}
         self._describing: asyncio.Task[None] | None = None
+        self._undescribed = False  # the daemon answered with an error: ask again
         self._tending: asyncio.TimerHandle | None = None
         self._repair: asyncio.Task[None] | None = None
         self._repair_at = 0.0
         self._repair_wait = _REPAIR_FIRST
         self._asked: dict[Gap, float] = {}
+        # Streams that were read to an end since the run ended, and brought nothing new.
+        self._vain: set[Kind] = set()
 
     # -- the link comes and goes -----------------------------------------------------------------------------------
 
@@ -201,7 +206,10 @@ class Following:
             return
         except DaemonError as error:
             _LOG.warning("describing run %s: %s", feed.run_id, error)
+            self._undescribed = True
+            self._tend_soon()
             return
+        self._undescribed = False
         if feed.details is not None:
             if feed.details.last_step_seq < feed.step_seq or feed.details.last_episode_seq < feed.episode_seq:
                 self._replaced("the daemon has less of this run than had come: its data was replaced")
@@ -215,12 +223,16 @@ class Following:
     async def _stream(self, client: TrainerClient, kind: Kind) -> None:
         """Read one stream, again and again; a daemon may end it, or fail on it, without the link being lost."""
         backoff = dataclasses.replace(self._backoff, attempt=0)
+        self._vain.discard(kind)
         while True:
+            news, ended = self.feed.frames.news, self.feed.state.ended
             try:
                 async for message in await self._open(client, kind):
                     backoff.reset()
                     self._spoke()
                     self.take(kind, message)
+                    if kind not in self._vain:
+                        self.feed.heard()
             except ConnectError as error:
                 self._lose(error)
                 return
@@ -230,6 +242,12 @@ class Following:
                 # A fault of our own must not end the stream for good.
                 _LOG.exception("the stream of %s of run %s failed", kind, self.feed.run_id)
                 self._count("stream_error", f"{kind}: {type(error).__name__}: {error}")
+            self._flush(kind)
+            # A daemon that sends an ended run again and again, because its stream breaks, is not on the way to its end.
+            if ended and self.feed.frames.news == news:
+                self._vain.add(kind)
+            else:
+                self._vain.discard(kind)
             await asyncio.sleep(backoff.next())
 
     async def _open(self, client: TrainerClient, kind: Kind) -> AsyncIterator[bytes]:
@@ -247,7 +265,9 @@ class Following:
         """Take a message in: raw from a stream, or parsed or a dict when fed by hand."""
         inbox = self._inboxes[kind]
         inbox.messages.append(message)
-        if len(inbox.messages) >= _FLUSH_AT:
+        if isinstance(message, bytes):
+            inbox.nbytes += len(message)
+        if len(inbox.messages) >= _FLUSH_AT or inbox.nbytes >= _FLUSH_BYTES:
             self._flush(kind)
         elif inbox.scheduled is None:
             inbox.scheduled = asyncio.get_running_loop().call_later(_FLUSH_EVERY, self._flush, kind)
@@ -264,8 +284,12 @@ class Following:
         wanted = self._wanted()
         if wanted and self._repair is None and time.monotonic() >= self._repair_at:
             self._repair = asyncio.get_running_loop().create_task(self._mend(wanted), name="repair")
+        # What was asked before the run ended, or answered with an error, is asked again.
+        details = self.feed.details
+        if self._undescribed or (self.feed.state.ended and details is not None and not details.ended):
+            self.describe()
         self._end_if_all_is_here()
-        if wanted or (self.feed.state.ended and not self.feed.finished):
+        if wanted or self._undescribed or (self.feed.state.ended and not self.feed.finished):
             self._tend_soon()
 
     def _wanted(self) -> list[Gap]:
@@ -344,29 +368,47 @@ class Following:
         if inbox.scheduled is not None:
             inbox.scheduled.cancel()
             inbox.scheduled = None
-        messages, inbox.messages = inbox.messages, []
+        messages, inbox.messages, inbox.nbytes = inbox.messages, [], 0
         if not messages:
             return
+        self._take_in(kind, messages)
+        self.feed.touch()
+        if self.feed.details is not None:
+            self._end_if_all_is_here()
+        self._tend_soon()
+
+    def _take_in(self, kind: Kind, messages: list[Any]) -> None:
+        """Turn messages into rows; one that cannot be taken in, for a fault of ours, takes no other with it."""
         feed, frames = self.feed, self.feed.frames
         try:
             batches, last = _batches(kind, messages, feed.run_id)
-            for batch, problems in batches:
-                frames.count(problems)
-                if batch.num_rows:
-                    new = frames.append_steps(batch) if kind == "steps" else frames.append_episodes(batch)
-                    self._publish(Arrival(feed.run_id, kind, batch, new))
-            if last and kind == "steps":
-                feed.step_seq = last
-            elif last:
-                feed.episode_seq = last
         except Exception as error:  # noqa: BLE001 - logged and counted
-            _LOG.exception("%d %s of run %s could not be taken in", len(messages), kind, feed.run_id)
-            detail = f"{kind} could not be taken in, {type(error).__name__}: {error}"
-            frames.count([Problem("internal_error", detail, repr(messages[0]), len(messages))])
-        feed.touch()
-        if feed.details is not None:
-            self._end_if_all_is_here()
-        self._tend_soon()
+            if len(messages) > 1:
+                half = len(messages) // 2
+                self._take_in(kind, messages[:half])
+                self._take_in(kind, messages[half:])
+                return
+            self._failed(kind, error, messages[0], 1)
+            return
+        for batch, problems in batches:
+            frames.count(problems)
+            if not batch.num_rows:
+                continue
+            try:
+                new = frames.append_steps(batch) if kind == "steps" else frames.append_episodes(batch)
+            except Exception as error:  # noqa: BLE001 - logged and counted
+                self._failed(kind, error, batch.slice(0, 1).to_pylist()[0], batch.num_rows)
+            else:
+                self._publish(Arrival(feed.run_id, kind, batch, new))
+        if last and kind == "steps":
+            feed.step_seq = last
+        elif last:
+            feed.episode_seq = last
+
+    def _failed(self, kind: Kind, error: Exception, first: object, count: int) -> None:
+        _LOG.error("%d %s of run %s could not be taken in", count, kind, self.feed.run_id, exc_info=error)
+        detail = f"{kind} could not be taken in, {type(error).__name__}: {error}"
+        self.feed.frames.count([Problem("internal_error", detail, cut(repr(first)), count)])
 
     def _count(self, kind: str, detail: str) -> None:
         self.feed.frames.count([Problem(kind, detail)])

@@ -13,20 +13,29 @@ import pyarrow as pa
 from live_telemetry_widget.schema import JSON_KIND, RAW_LIMIT, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 #: So many further columns a batch may have; what is beyond travels as JSON in one column of its own.
 MAX_COLUMNS: Final = 256
 OVERFLOW_COLUMN: Final = "extra_fields"
+_OF_JSON: Final = frozenset({type(None), bool, int, float, str, list, dict})
 _INT64_MAX: Final = 2**63 - 1
 _INT64_MIN: Final = -(2**63)
 
-_compact: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+
+def plain(value: object) -> object:
+    """Return a NumPy scalar or array as Python's own number or list; of anything else that JSON has no word for, its text."""
+    tolist = getattr(value, "tolist", None)
+    return tolist() if callable(tolist) else str(value)
+
+
+_compact: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=plain).encode
 _loads: Final = json.JSONDecoder().decode
 
 
 def to_json(value: object) -> str:
-    """Return compact JSON text; what JSON has no word for (a NumPy scalar, a path) becomes its ``str``."""
+    """Return compact JSON text; NumPy's values are numbers and lists, what JSON has no word for (a path) becomes its ``str``."""
     return _compact(value)
 
 
@@ -67,7 +76,7 @@ def _parse_object(text: str, problems: list[Problem], what: str) -> dict[str, An
 
 
 def columns(
-    rows: Sequence[Mapping[str, Any]], taken: Iterable[str], problems: list[Problem]
+    rows: Sequence[Mapping[str, Any]], taken: Collection[str], problems: list[Problem]
 ) -> tuple[list[pa.Field], list[pa.Array]]:
     """Turn one mapping a row into typed columns, in the order in which the names first appear.
 
@@ -86,6 +95,7 @@ def columns(
             names.update(dict.fromkeys(row))
     reserved = {*taken, OVERFLOW_COLUMN}
     kept = list(names)
+    used: set[str] = set()
     fields: list[pa.Field] = []
     arrays: list[pa.Array] = []
     spill: list[str] = []
@@ -96,20 +106,50 @@ def columns(
         problems.append(Problem("too_many_fields", detail, cut(", ".join(spill))))
     for name in kept:
         array, is_json = typed([row.get(name) for row in rows], name, problems)
-        column = name if name not in reserved else f"extra_{name}"
+        column = _column_name(name, reserved, used, problems)
         fields.append(pa.field(column, array.type, metadata=JSON_KIND if is_json else None))
         arrays.append(array)
     if spill:
         texts = [to_json({k: row[k] for k in spill if k in row}) if row else None for row in rows]
-        fields.append(pa.field(OVERFLOW_COLUMN, pa.string(), metadata=JSON_KIND))
-        arrays.append(pa.array(texts, pa.string()))
+        # An aligned episode may have one of its own fields already, and this is of its metadata.
+        column = OVERFLOW_COLUMN if OVERFLOW_COLUMN not in taken else f"metadata_{OVERFLOW_COLUMN}"
+        fields.append(pa.field(column, pa.string(), metadata=JSON_KIND))
+        arrays.append(_text_array(texts, problems))
     return fields, arrays
+
+
+def _column_name(name: str, reserved: set[str], used: set[str], problems: list[Problem]) -> str:
+    """Return the column's name for a further field: its own, as far as that is text and free."""
+    column = clean(name)
+    if column != name:
+        problems.append(
+            Problem("bad_text", "a field's name is not valid Unicode; what is invalid was replaced", column)
+        )
+    if _is_taken(column, reserved):
+        column = f"extra_{column}"
+    unique, number = column, 2
+    while unique in used:  # two names that differed in what was invalid
+        unique, number = f"{column}_{number}", number + 1
+    used.add(unique)
+    return unique
+
+
+def _is_taken(name: str, reserved: AbstractSet[str]) -> bool:
+    """Whether a further field of this name gets ``extra_`` before it; ``extra_NAME`` of a taken name is taken too, so that none meet."""
+    while name not in reserved:
+        if not name.startswith("extra_"):
+            return False
+        name = name.removeprefix("extra_")
+    return True
 
 
 def typed(values: list[Any], name: str, problems: list[Problem]) -> tuple[pa.Array, bool]:
     """Return the values as an array of the narrowest type that holds them all, and whether it holds JSON texts."""
     kinds = {type(value) for value in values}
     kinds.discard(type(None))
+    if not kinds <= _OF_JSON:  # fed by hand
+        values = [value if type(value) in _OF_JSON else plain(value) for value in values]
+        kinds = {type(value) for value in values} - {type(None)}
     if not kinds:
         return pa.nulls(len(values)), False
     if kinds == {bool}:
@@ -173,7 +213,7 @@ def _encoder(field: pa.Field) -> Callable[[Any], str]:
 
 def to_texts(fields: Sequence[pa.Field], arrays: Sequence[pa.Array], taken: Iterable[str], rows: int) -> list[str]:
     """Return each row's further fields as one JSON object; ``""`` where a row has none. Undoes :func:`columns`."""
-    core = set(taken)
+    core = {*taken, OVERFLOW_COLUMN}
     parts: list[list[str]] = [[] for _ in range(rows)]
     for field, array in zip(fields, arrays, strict=True):
         encode = _encoder(field)
@@ -183,7 +223,7 @@ def to_texts(fields: Sequence[pa.Field], arrays: Sequence[pa.Array], taken: Iter
                 if value is not None and value != "{}":
                     part.append(value[1:-1])
             continue
-        if name.startswith("extra_") and name.removeprefix("extra_") in core:
+        if name.startswith("extra_") and _is_taken(name.removeprefix("extra_"), core):
             name = name.removeprefix("extra_")
         key = f"{to_json(name)}:"
         for part, value in zip(parts, array.to_pylist(), strict=True):

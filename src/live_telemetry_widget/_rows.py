@@ -22,6 +22,10 @@ Numbers: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 
 #: Chunks below this many rows are merged with their neighbours, so that a slow run is not a million of them.
 _CHUNK_ROWS: Final = 65_536
+#: ... unless the two hold more bytes than this: a column of texts ends at 2 GiB, and a chunk is rewritten when a row of it is filled.
+_CHUNK_BYTES: Final = 64 * 1024 * 1024
+#: So many bytes are brought into another order at a time.
+_TAKE_BYTES: Final = 256 * 1024 * 1024
 #: A label that is never null: "" is its null.
 _WORKER: Final = "worker_id"
 
@@ -44,22 +48,34 @@ class Rows:
             left, right = self.chunks[-2].num_rows, self.chunks[-1].num_rows
             if left > 2 * right or left + right > _CHUNK_ROWS:
                 break
+            if self.chunks[-2].nbytes + self.chunks[-1].nbytes > _CHUNK_BYTES:
+                break
             joined = _arrow.combine(self.core, self.chunks[-2:])
             self.chunks[-2:] = [joined]
             self.starts.pop()
 
-    def slice(self, first: int, count: int) -> pa.Table:
-        """Return `count` rows from `first`, or what there is of them."""
+    def copy(self) -> Rows:
+        """Return what is held now, for reading: chunks never change, they are replaced."""
+        held = Rows(self.core)
+        held.chunks, held.starts, held.total = self.chunks.copy(), self.starts.copy(), self.total
+        return held
+
+    def slice(self, first: int, count: int, names: Sequence[str] | None = None) -> pa.Table:
+        """Return `count` rows from `first`, or what there is of them; of `names` only those columns (of the core schema)."""
         end = min(first + count, self.total)
         parts: list[pa.RecordBatch] = []
         at = max(0, bisect.bisect_right(self.starts, first) - 1)
         while first < end:
             offset = first - self.starts[at]
             part = self.chunks[at].slice(offset, end - first)
-            parts.append(part)
+            parts.append(part if names is None else part.select(names))
             first += part.num_rows
             at += 1
-        return _arrow.merge(self.core, parts or [_arrow.empty(self.core)])
+        core = self._core_of(names)
+        return _arrow.merge(core, parts or [_arrow.empty(core)])
+
+    def _core_of(self, names: Sequence[str] | None) -> pa.Schema:
+        return self.core if names is None else pa.schema([self.core.field(name) for name in names])
 
     def take(self, rows: Numbers, names: Sequence[str] | None = None) -> pa.Table:
         """Return some rows, in the order asked for; of `names` only those columns (of the core schema)."""
@@ -69,12 +85,21 @@ class Rows:
             chunk = self.chunks[at] if names is None else self.chunks[at].select(names)
             parts.append(chunk.take(pa.array(rows[picks] - self.starts[at])))
             order.append(picks)
-        core = self.core if names is None else pa.schema([self.core.field(name) for name in names])
+        core = self._core_of(names)
         table = _arrow.merge(core, parts or [_arrow.empty(core)])
         places = np.concatenate(order) if order else np.zeros(0, np.int64)
         if (np.diff(places) > 0).all():
             return table
         return table.take(pa.array(np.argsort(places, kind="stable")))
+
+    def take_many(self, rows: Numbers) -> pa.Table:
+        """Return some rows as :meth:`take` does, however many and large they are."""
+        weight = max(1, sum(chunk.nbytes for chunk in self.chunks) // max(1, self.total))
+        at_once = max(1, _TAKE_BYTES // weight)
+        parts = [self.take(rows[at : at + at_once]) for at in range(0, len(rows), at_once)]
+        return (
+            parts[0] if len(parts) == 1 else _arrow.merge(self.core, [b for part in parts for b in part.to_batches()])
+        )
 
     def _by_chunk(self, rows: Numbers) -> Iterator[tuple[int, Numbers]]:
         """Yield each chunk that holds some of `rows`, with the places in `rows` of those it holds."""

@@ -16,15 +16,28 @@ Examples
 from __future__ import annotations
 
 import collections
+import logging
 import threading
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 from live_telemetry_widget.errors import ClosedError, WaitTimeoutError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
+_LOG: Final = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+
+def call_each(listeners: Iterable[Callable[..., object]], *args: object) -> None:
+    """Call every listener; one that raises harms neither the others nor the caller, and is logged."""
+    for listener in listeners:
+        try:
+            listener(*args)
+        except Exception:  # noqa: BLE001 - another's code; the log has it
+            _LOG.exception("a listener raised: %r", listener)
 
 
 class Subscription(Generic[T]):

@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from live_telemetry_widget.bus import call_each
 from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.schema import RunState
 
@@ -79,6 +80,7 @@ class RunFeed:
         self._changed = threading.Condition()
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._last_arrival = time.monotonic()
+        self._news = 0
         self._frames.listen(self._arrived)
 
     @property
@@ -87,15 +89,20 @@ class RunFeed:
         return self._frames
 
     def _arrived(self) -> None:
-        self._last_arrival = time.monotonic()
+        if self._frames.news != self._news:
+            self._news = self._frames.news
+            self.heard()
         self.touch()
+
+    def heard(self) -> None:
+        """Note that the daemon has sent something, be it copies: what is new may come behind it."""
+        self._last_arrival = time.monotonic()
 
     def touch(self) -> None:
         """Tell everyone that something changed."""
         with self._changed:
             self._changed.notify_all()
-        for listener in self._listeners:
-            listener()
+        call_each(self._listeners)
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Have `listener` called on every change, on the writer's thread; return what ends that."""

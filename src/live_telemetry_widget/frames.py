@@ -27,8 +27,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from live_telemetry_widget import _arrow, _columns, normalize
-from live_telemetry_widget._episode import Episode, EpisodeNumbers, Record
+from live_telemetry_widget._episode import Episode, Record
+from live_telemetry_widget._gaps import Gap, Gaps
 from live_telemetry_widget._rows import Rows
+from live_telemetry_widget.bus import call_each
 from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, RAW_LIMIT, STEPS, TEXT, TIMESTAMP, Problem, further
 
 if TYPE_CHECKING:
@@ -99,19 +101,8 @@ class _StepColumns(NamedTuple):
         episode.truncated |= bool(self.truncated[low:high].any())
 
 
-class Gap(NamedTuple):
-    """Steps that are missing: `steps` from `first_step` of `episode`; or, with `steps` 0, all of episodes `episode` to `last_episode`."""
-
-    worker_id: str
-    agent_id: str
-    episode: int
-    last_episode: int
-    first_step: int
-    steps: int
-
-
-#: So many gaps are listed; their number is told of all.
-_MAX_GAPS: Final = 10_000
+#: Columns of the episodes that are ours: a further field of such a name is ``extra_NAME``.
+_DERIVED: Final = frozenset({"outcome", "episode_seed", "source", "complete", "row"})
 #: Two copies of a step are of one time when they are no further apart (nanoseconds): a database keeps fewer digits.
 _SAME_TIME: Final = 1_000_000
 _SECOND: Final = 1_000_000_000
@@ -128,15 +119,15 @@ class RunFrames:
         Grows with every change.
     duplicates : int
         How many copies of held steps came in and were merged.
-    settled : bool
-        Set when the run is known to have sent everything: what is missing at an end is then missing too.
+    news : int
+        How many steps, and first records of an episode, came in; copies change nothing here.
     """
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.revision = 0
         self.duplicates = 0
-        self.settled = False
+        self.news = 0
         self._lock = threading.RLock()
         self._steps = Rows(STEPS)
         self._records = Rows(EPISODES)
@@ -144,20 +135,16 @@ class RunFrames:
         self._order: list[Episode] = []
         # Ordinals by time of last change, newest last: what changed since a revision is at the end.
         self._changed: collections.OrderedDict[int, None] = collections.OrderedDict()
-        self._incomplete: dict[int, None] = {}
         # Ordinals of episodes whose record and steps contradict each other.
         self._unsound: dict[int, None] = {}
         self._agents: dict[str, None] = {}
-        # The newest ordinal of each (worker, agent): what it says of earlier episodes is final.
-        self._newest: dict[tuple[str, str], int] = {}
-        # By worker and agent, and by agent alone (worker None).
-        self._numbers: dict[tuple[str | None, str], EpisodeNumbers] = {}
         # Episodes by (agent, number), once there are both named and unnamed workers.
         self._namesakes: dict[tuple[str, int], list[Episode]] | None = None
         self._named: set[bool] = set()
         # The workers' names seen with each agent, and how many unnamed steps were taken to be of the only one.
         self._names: dict[str, set[str]] = {}
         self._presumed: collections.Counter[str] = collections.Counter()
+        self._gaps = Gaps(self._names, self._order.__getitem__)
         self._problems: dict[str, Problem] = {}
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._cache: dict[str, tuple[int, Any]] = {}
@@ -174,7 +161,8 @@ class RunFrames:
             for part in _by_naming(batch):
                 self._take_in(part)
             new = self._steps.slice(before, self._steps.total - before)
-        self._notify()
+            self.news += new.num_rows
+        call_each(self._listeners)
         return new
 
     def append_episodes(self, batch: pa.RecordBatch) -> pa.Table:
@@ -186,7 +174,8 @@ class RunFrames:
             self.revision += 1
             self._count(problems)
             new = self._take_records(aligned)
-        self._notify()
+            self.news += new.num_rows
+        call_each(self._listeners)
         return new
 
     def count(self, problems: Iterable[Problem]) -> None:
@@ -196,16 +185,21 @@ class RunFrames:
             with self._lock:
                 self.revision += 1
                 self._count(problems)
-            self._notify()
+            call_each(self._listeners)
 
     def settle(self) -> None:
         """Note that the run has sent everything; what is missing now is missing."""
         with self._lock:
-            if self.settled:
+            if self._gaps.settled:
                 return
-            self.settled = True
+            self._gaps.settle()
             self.revision += 1
-        self._notify()
+        call_each(self._listeners)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the run is known to have sent everything: what is missing at an end is then missing too."""
+        return self._gaps.settled
 
     def _count(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
@@ -295,7 +289,7 @@ class RunFrames:
         self._episodes[worker, agent, number] = episode
         self._order.append(episode)
         self._agents[agent] = None
-        self._note_number(worker, agent, number)
+        self._gaps.add_number(worker, agent, number)
         if self._namesakes is not None:
             self._namesakes.setdefault((agent, number), []).append(episode)
         return episode
@@ -321,10 +315,6 @@ class RunFrames:
         if worker:
             self._rename(found, worker)
         return found
-
-    def _note_number(self, worker: str, agent: str, number: int) -> None:
-        for key in ((worker, agent), (None, agent)):
-            self._numbers.setdefault(key, EpisodeNumbers()).add(number)
 
     def _note_names(self, streams: set[tuple[str, str]]) -> None:
         """Note which workers (worker, agent) there are, before it is decided whose an unnamed step is."""
@@ -357,9 +347,10 @@ class RunFrames:
     def _rename(self, episode: Episode, worker: str) -> None:
         """Give an episode of a worker that was not named its worker."""
         del self._episodes[episode.worker_id, episode.agent_id, episode.number]
+        self._gaps.forget_stream(episode)
         episode.worker_id = worker
         self._episodes[worker, episode.agent_id, episode.number] = episode
-        self._note_number(worker, episode.agent_id, episode.number)
+        self._gaps.add_number(worker, episode.agent_id, episode.number)
         rows = episode.rows()
         if len(rows):
             name = pa.array([worker] * len(rows), LABEL)
@@ -379,11 +370,15 @@ class RunFrames:
         for i, (worker, agent, number, steps, total, terminated, truncated) in enumerate(zip(*columns, strict=True)):
             episode = self._find_or_make(worker, agent, number)
             held, record = episode.record, Record(base + len(keep), steps, total, terminated, truncated, times[i])
-            if held is not None and held.says_the_same(record):
-                copies.append(i)
-                copied.append(held.row)
-                continue
-            if held is None:
+            if held is not None:
+                same = next((other for other in (held, *episode.replaced) if other.says_the_same(record)), None)
+                if same is not None:
+                    copies.append(i)
+                    copied.append(same.row)
+                    continue
+                self._count([_other_record(number, held, record)])
+                episode.replaced.append(held)
+            else:
                 new.append(record.row)
             episode.record = record
             keep.append(i)
@@ -398,17 +393,11 @@ class RunFrames:
         episode.revision = self.revision
         self._changed[episode.ordinal] = None
         self._changed.move_to_end(episode.ordinal)
-        if episode.complete:
-            self._incomplete.pop(episode.ordinal, None)
-        else:
-            self._incomplete[episode.ordinal] = None
+        self._gaps.look_at(episode)
         if episode.sound:
             self._unsound.pop(episode.ordinal, None)
         else:
             self._unsound[episode.ordinal] = None
-        if episode.count:
-            stream = (episode.worker_id, episode.agent_id)
-            self._newest[stream] = max(self._newest.get(stream, -1), episode.number)
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Have `listener` called after every change; return what ends that. It must be quick and must not raise."""
@@ -418,10 +407,6 @@ class RunFrames:
             self._listeners = tuple(held for held in self._listeners if held is not listener)
 
         return stop
-
-    def _notify(self) -> None:
-        for listener in self._listeners:
-            listener()
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -444,7 +429,7 @@ class RunFrames:
     def problems(self) -> list[Problem]:
         """Return what was wrong with the data, a row a kind; what is missing is counted as ``"gap"`` and ``"episode_gap"``."""
         with self._lock:
-            derived = self._cached("derived problems", lambda: [*_gap_problems(self.gaps()), *self._contradictions()])
+            derived = self._cached("derived problems", lambda: [*self._gaps.problems(), *self._contradictions()])
             return [*self._problems.values(), *derived]
 
     def _contradictions(self) -> list[Problem]:
@@ -459,39 +444,18 @@ class RunFrames:
     def gaps(self) -> list[Gap]:
         """Return what is known to be missing: steps that later ones of the same agent have overtaken, and episodes jumped over.
 
-        When the run has sent everything (:attr:`settled`), also what is missing at the end of the last episodes. At most 10,000.
+        When the run has sent everything (:attr:`settled`), also what is missing at the end of the last episodes. At most 10,000
+        of steps and as many of episodes; :meth:`problems` counts all.
         """
         with self._lock:
-            held: list[Gap] = self._cached("gaps", self._gaps)
-            return held
-
-    def _gaps(self) -> list[Gap]:
-        found: list[Gap] = []
-        for ordinal in self._incomplete:
-            episode = self._order[ordinal]
-            gaps = episode.gaps()
-            if not self.settled and self._newest.get((episode.worker_id, episode.agent_id), -1) <= episode.number:
-                # The newest episode's last steps may still be under way; what is missing before its last step is not.
-                gaps = [gap for gap in gaps if gap[0] < episode.next_step]
-            key = (episode.worker_id, episode.agent_id, episode.number, episode.number)
-            found += [Gap(*key, first, length) for first, length in gaps]
-            if len(found) >= _MAX_GAPS:
-                break
-        for (worker, agent), numbers in self._numbers.items():
-            names = self._names.get(agent, set())
-            # Of one worker's episodes some may have come without its name; of several workers' nobody knows whose such are.
-            if (worker is None) == (len(names) <= 1) and worker != "":
-                name = worker if worker is not None else next(iter(names), "")
-                found += [Gap(name, agent, first, last, 0, 0) for first, last in numbers.holes]
-        return found[:_MAX_GAPS]
+            return self._gaps.listed().copy()
 
     def steps_table(self) -> pa.Table:
         """Return all steps: episodes in order of first sight but ascending for each agent of a worker, steps ascending in each.
 
         Columns as in ``schema.STEPS``.
         """
-        with self._lock:
-            return self._cached("steps_table", self._ordered_steps)
+        return self._made("steps_table", self._ordered_steps)
 
     def _by_number(self) -> list[Episode]:
         """Return the episodes in order of first sight, with those of each agent of a worker ascending in the places that they have."""
@@ -507,33 +471,42 @@ class RunFrames:
                     ordered[ordinal] = episode
         return ordered
 
-    def _ordered_steps(self) -> pa.Table:
-        table = self._steps.slice(0, self._steps.total)
+    def _ordered_steps(self) -> Callable[[], pa.Table]:
+        steps = self._steps.copy()
         segments = [s for episode in self._by_number() for s in episode.segments]
-        rows = np.array([s.row for s in segments], np.int64)
-        counts = np.array([s.length for s in segments], np.int64)
-        if (np.diff(rows) == counts[:-1]).all():
-            return table
-        return table.take(pa.array(_ranges(rows, counts)))
+
+        def make() -> pa.Table:
+            rows = np.array([s.row for s in segments], np.int64)
+            counts = np.array([s.length for s in segments], np.int64)
+            if (np.diff(rows) == counts[:-1]).all():
+                return steps.slice(0, steps.total)
+            return steps.take_many(_ranges(rows, counts))
+
+        return make
 
     def episodes_table(self) -> pa.Table:
         """Return all episodes, ordered as in :meth:`steps_table`; those without a record are derived from their steps."""
-        with self._lock:
-            return self._cached("episodes_table", lambda: self._episode_rows(self._by_number())).drop_columns(["row"])
+
+        def rows() -> Callable[[], pa.Table]:
+            found = self._episode_rows(self._by_number()).drop_columns(["row"])
+            return lambda: found
+
+        return self._made("episodes_table", rows)
 
     def steps(self) -> pd.DataFrame:
         """Return :meth:`steps_table` as a DataFrame, with `action` decoded where its values are numbers or words."""
-        table = self.steps_table()
-        with self._lock:
-            held: pd.DataFrame = self._cached("steps", lambda: _columns.to_frame(table, decode=("action",)))
-            return held
+        return self._frame("steps", self.steps_table, decode=("action",))
 
     def episodes(self) -> pd.DataFrame:
         """Return :meth:`episodes_table` as a DataFrame."""
-        table = self.episodes_table()
-        with self._lock:
-            held: pd.DataFrame = self._cached("episodes", lambda: _columns.to_frame(table))
-            return held
+        return self._frame("episodes", self.episodes_table)
+
+    def _frame(self, name: str, table: Callable[[], pa.Table], decode: Sequence[str] = ()) -> pd.DataFrame:
+        def begin() -> Callable[[], pd.DataFrame]:
+            return lambda: _columns.to_frame(table(), decode=decode)
+
+        held: pd.DataFrame = self._made(name, begin)
+        return held
 
     def find(self, number: int, agent_id: str | None = None, worker_id: str | None = None) -> list[Episode]:
         """Return the episodes of that number, of all agents and workers or of the one named."""
@@ -582,7 +555,7 @@ class RunFrames:
         """Return the rows from `rows` on and the episodes' ordinals from `ordinals` on that are an agent's; and where to go on."""
         with self._lock:
             total = self._steps.total
-            column = self._steps.slice(rows, total - rows).column("agent_id")
+            column = self._steps.slice(rows, total - rows, ["agent_id"]).column(0)
             parts = [pc.equal(chunk.cast(TEXT), agent_id).to_numpy(zero_copy_only=False) for chunk in column.chunks]
             mask = np.concatenate(parts) if parts else np.zeros(0, bool)
             of_agent = [e.ordinal for e in self._order[ordinals:] if e.agent_id == agent_id]
@@ -608,6 +581,24 @@ class RunFrames:
             changed = self.take_episodes(self.changed(cursor.revision, max_episodes))
             return Delta(first, self._steps.slice(first, total - first), changed, Cursor(total, self.revision))
 
+    def _made(self, name: str, begin: Callable[[], Callable[[], Any]]) -> Any:  # noqa: ANN401
+        """Return what is made of everything held, and keep it until something changes.
+
+        `begin` takes what it needs under the lock; what it returns does the work without it, so that rows can come meanwhile.
+        """
+        with self._lock:
+            held = self._cache.get(name)
+            if held is not None and held[0] == self.revision:
+                return held[1]
+            revision, make = self.revision, begin()
+        made = make()
+        with self._lock:
+            held = self._cache.get(name)
+            if held is not None and held[0] >= revision:
+                return held[1]  # somebody else was quicker
+            self._cache[name] = (revision, made)
+        return made
+
     def _cached(self, name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401
         held = self._cache.get(name)
         if held is None or held[0] != self.revision:
@@ -616,8 +607,9 @@ class RunFrames:
 
     def _episode_rows(self, episodes: Sequence[Episode]) -> pa.Table:
         records = [e.record for e in episodes]
-        index = pa.array([r.row if r else None for r in records], pa.int64())
-        stored = self._records.slice(0, self._records.total)
+        stored = self._records.take(np.array([r.row for r in records if r], np.int64))
+        place = itertools.count()
+        index = pa.array([next(place) if r else None for r in records], pa.int64())
         extra = further(stored.schema, EPISODES)
         totals = [r.total_reward if r else e.reward for e, r in zip(episodes, records, strict=True)]
         terminated = [e.terminated or bool(r and r.terminated) for e, r in zip(episodes, records, strict=True)]
@@ -660,39 +652,23 @@ class RunFrames:
         arrays = [pa.array(values, kind) for kind, values in columns.values()]
         fields += [pa.field("metadata", TEXT, metadata=JSON_KIND), pa.field("seq_id", pa.uint64())]
         arrays += [stored.column("metadata").take(index).combine_chunks(), seq.combine_chunks()]
+        names = {*columns, "row", *(field.name for field in extra)}
         for field in extra:
-            if field.name not in columns:
-                fields.append(field)
-                arrays.append(stored.column(field.name).take(index).combine_chunks())
+            name = field.name
+            while name in _DERIVED or (name != field.name and name in names):
+                name = f"extra_{name}"
+            names.add(name)
+            fields.append(field.with_name(name))
+            arrays.append(stored.column(field.name).take(index).combine_chunks())
         fields.append(pa.field("row", pa.int64()))
         arrays.append(pa.array([e.ordinal for e in episodes], pa.int64()))
         return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def _gap_problems(gaps: list[Gap]) -> list[Problem]:
-    """Return the gaps as problems: steps are counted, and whole episodes."""
-    found = []
-    steps = [gap for gap in gaps if gap.steps]
-    if steps:
-        last, count = steps[-1], sum(gap.steps for gap in steps)
-        detail = f"{last.steps} steps from step {last.first_step} of episode {last.episode}{_who(last)} are missing"
-        if len(steps) > 1:
-            detail = f"{count} steps are missing in {len(steps)} places; the last: {detail}"
-        found.append(Problem("gap", detail, count=count))
-    episodes = [gap for gap in gaps if not gap.steps]
-    if episodes:
-        last, count = episodes[-1], sum(gap.last_episode - gap.episode + 1 for gap in episodes)
-        numbers = f"{last.episode}" if last.episode == last.last_episode else f"{last.episode} to {last.last_episode}"
-        detail = f"nothing has come of episode {numbers}{_who(last)}"
-        if len(episodes) > 1:
-            detail = f"nothing has come of {count} episodes in {len(episodes)} places; the last: {numbers}{_who(last)}"
-        found.append(Problem("episode_gap", detail, count=count))
-    return found
-
-
-def _who(gap: Gap) -> str:
-    named = [f"{what} {name!r}" for what, name in (("agent", gap.agent_id), ("worker", gap.worker_id)) if name]
-    return f" of {', '.join(named)}" if named else ""
+def _other_record(number: int, held: Record, later: Record) -> Problem:
+    first, second = (f"{r.steps} steps with a total of {r.total_reward:g}" for r in (held, later))
+    detail = f"episode {number} has another record: {second}, after {first}; the later counts. Was the worker started twice in this run?"
+    return Problem("conflict", detail)
 
 
 def _differ(held: pa.Table, given: pa.RecordBatch) -> np.ndarray[Any, Any]:

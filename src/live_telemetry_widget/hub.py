@@ -27,7 +27,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from live_telemetry_widget._follow import Arrival, Ended, Following, Kind
-from live_telemetry_widget.bus import RunBus
+from live_telemetry_widget.bus import RunBus, call_each
 from live_telemetry_widget.client import Backoff, RunInfo, TrainerClient, sleep_or
 from live_telemetry_widget.errors import ClosedError, ConnectError, DaemonError
 from live_telemetry_widget.feed import Link, RunFeed
@@ -125,6 +125,10 @@ class TelemetryAsyncHub:
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         self._loop = loop
+        # An event belongs to the loop that first waited for it, and this hub may have been stopped and started again.
+        self._again = asyncio.Event()
+        self._lost = None
+        self._set_link(Link("connecting") if self.address else Link("live", message="fed directly"))
         # Ours is the logger that is silent in a notebook; asyncio's own writes to standard error.
         loop.set_exception_handler(
             lambda _, context: _LOG.error("in the hub: %s", context.get("message"), exc_info=context.get("exception"))
@@ -240,7 +244,7 @@ class TelemetryAsyncHub:
     def _add_run_listener(self, listener: Callable[[RunInfo], None]) -> None:
         self._run_listeners = (*self._run_listeners, listener)
         for info in list(self._infos.values()):
-            listener(info)
+            call_each([listener], info)
 
     def reconnect(self) -> None:
         """Try to connect now, rather than when the wait is over; also after `max_attempts` were in vain."""
@@ -285,13 +289,13 @@ class TelemetryAsyncHub:
     async def _supervise(self) -> None:
         """Connect, follow until the link is lost, wait, again."""
         while True:
-            client = self._get_client()
-            self._lost = asyncio.get_running_loop().create_future()
             began = time.monotonic()
             try:
-                await client.generation()
+                linked = self._get_client()
+                self._lost = asyncio.get_running_loop().create_future()
+                await linked.generation()
                 began = time.monotonic()
-                error = await self._while_linked(client, self._lost)
+                error = await self._while_linked(linked, self._lost)
             except (ConnectError, DaemonError) as reason:
                 error = reason
             except Exception as reason:  # noqa: BLE001 - logged, shown, tried again
@@ -302,8 +306,9 @@ class TelemetryAsyncHub:
             for following in list(self._following.values()):
                 following.unfollow()
             # A new channel, because another daemon (of another generation) may be there next time.
-            self._client = None
-            await client.close()
+            client, self._client = self._client, None
+            if client is not None:
+                await client.close()
             if time.monotonic() - began > _GOOD_LINK and self._link.state == "live":
                 self._backoff.reset()
             await self._rest(error)
@@ -390,8 +395,7 @@ class TelemetryAsyncHub:
         following = self._following.get(info.run_id)
         if following is not None:
             following.take_info(info)
-        for listener in self._run_listeners:
-            listener(info)
+        call_each(self._run_listeners, info)
 
     def _follow(self, following: Following) -> None:
         if following.feed.info is None and (info := self._infos.get(following.feed.run_id)) is not None:

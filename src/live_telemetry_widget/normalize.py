@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
@@ -290,18 +291,30 @@ def episodes_from_events(
 
 def _index(value: object) -> int | None:
     """Return a counting number below 2^63, or None."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _INT64_MAX:
+    value = _whole(value)
+    return value if value is not None and 0 <= value <= _INT64_MAX else None
+
+
+def _whole(value: object) -> int | None:
+    """Return a whole number, Python's or NumPy's, as an int; None for anything else."""
+    if type(value) is int:
         return value
-    return None
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def _bounded(value: object, top: int, name: str, event: Mapping[str, Any], problems: list[Problem]) -> int | None:
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= top:
-        return value
+    number = None if isinstance(value, float) else _whole(value)
+    if number is not None and 0 <= number <= top:
+        return number
     problems.append(Problem("out_of_range", f"{name} {cut(value)!r} is not within 0 to {top}; left null", _raw(event)))
     return None
 
@@ -338,8 +351,9 @@ def _event_time(event: Mapping[str, Any], problems: list[Problem]) -> int | None
     value = event.get("ts_unix_ns")
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool) and -_INT64_MAX <= value <= _INT64_MAX:
-        return value
+    number = None if isinstance(value, float) else _whole(value)
+    if number is not None and -_INT64_MAX <= number <= _INT64_MAX:
+        return number
     problems.append(Problem("bad_timestamp", f"ts_unix_ns is {cut(value)!r}, not nanoseconds since 1970", _raw(event)))
     return None
 
@@ -471,7 +485,7 @@ def align_episodes(batch: pa.RecordBatch) -> Batch:
     held = set(batch.schema.names)
     # What the record says itself (agent_id, run_id) needs no second column, nor does what the event's own fields say.
     extras = [{k: v for k, v in row.items() if k not in held} for row in rows]
-    fields, arrays = _further.columns(extras, (), problems)
+    fields, arrays = _further.columns(extras, held, problems)
     at = batch.schema.get_field_index("episode")
     aligned = batch.set_column(at, batch.schema.field(at), pa.array(numbers, pa.int64()))
     schema = pa.schema([*aligned.schema, *fields])

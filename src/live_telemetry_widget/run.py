@@ -16,6 +16,7 @@ Examples
 from __future__ import annotations
 
 import difflib
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,6 +61,7 @@ class Run:
         self._feed = feed
         self._owner = owner
         self._views: dict[str | None, LiveView] = {}
+        self._lock = threading.Lock()
         self._told_loading = False
 
     @property
@@ -329,23 +331,24 @@ class Run:
         agent
             Show only this agent; all of them otherwise.
         """
-        view = self._views.get(agent)
-        if view is None or view.closed:
-            from live_telemetry_widget.live import LiveView  # noqa: PLC0415 - data alone needs no widgets
+        with self._lock:
+            view = self._views.get(agent)
+            if view is None or view.closed:
+                view = self._views[agent] = self.open_view(agent)
+            return view.widget
 
-            view = self._views[agent] = LiveView(self._feed, agent, owner=self)
-        return view.widget
+    def open_view(self, agent: str | None = None) -> LiveView:
+        """Return a view of its own beside the one of :meth:`view`; whoever opens it closes it."""
+        from live_telemetry_widget.live import LiveView  # noqa: PLC0415 - data alone needs no widgets
+
+        return LiveView(self._feed, agent, owner=self)
 
     def close(self) -> None:
         """Take its views off the page; the data stays."""
-        for view in list(self._views.values()):
-            view.close()
-        self._views.clear()
-
-    def close_view(self, agent: str | None = None) -> None:
-        """Take one view off the page."""
-        view = self._views.pop(agent, None)
-        if view is not None:
+        with self._lock:
+            views = list(self._views.values())
+            self._views.clear()
+        for view in views:
             view.close()
 
     def __repr__(self) -> str:

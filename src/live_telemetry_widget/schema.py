@@ -163,8 +163,10 @@ def unify(core: pa.Schema, schemas: Iterable[pa.Schema]) -> pa.Schema:
     for schema in schemas:
         for field in further(schema, core):
             held = fields.get(field.name)
-            if held is None:
+            if held is None or pa.types.is_null(held.type):
                 fields[field.name] = field
+            elif pa.types.is_null(field.type):
+                pass  # nulls are of any type, and say nothing of what a text is
             elif (held.type, held.metadata) != (field.type, field.metadata):
                 kind = common_type(held.type, field.type)
                 # Texts and anything else have only JSON in common, and so have plain texts and JSON texts.

@@ -67,6 +67,8 @@ class Client:
         self.hub = TelemetryAsyncHub(address, max_attempts=max_attempts)
         # A run that nobody holds and no view shows is not followed any more.
         self._runs: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
+        # A run that is garbage is unsubscribed wherever the collector runs, also in a thread that holds this.
+        self._lock = threading.RLock()
         self._watches: weakref.WeakSet[LiveTelemetryController] = weakref.WeakSet()
         self._bridges: weakref.WeakSet[TelemetryBridge] = weakref.WeakSet()
         self._finalizer = weakref.finalize(self, self.hub.stop)
@@ -102,12 +104,14 @@ class Client:
         A run that the daemon does not know yet is waited for.
         """
         self._check_open()
-        held = self._runs.get(run_id)
-        if held is None:
-            feed = self.hub.subscribe_run(run_id)
-            held = self._runs[run_id] = Run(feed, owner=self)
-            weakref.finalize(held, _unsubscribe, weakref.ref(self.hub), run_id, weakref.ref(feed))
-        return held
+        # A watch asks from a thread of its own: two objects of one run would end each other's stream.
+        with self._lock:
+            held = self._runs.get(run_id)
+            if held is None:
+                feed = self.hub.subscribe_run(run_id)
+                held = self._runs[run_id] = Run(feed, owner=self)
+                weakref.finalize(held, _unsubscribe, weakref.ref(self.hub), run_id, weakref.ref(feed))
+            return held
 
     def watch(
         self,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from live_telemetry_widget.client import RunInfo
+    from live_telemetry_widget.live import LiveView
     from live_telemetry_widget.run import Run
     from live_telemetry_widget.session import Client
     from live_telemetry_widget.view.widget import LiveTelemetryWidget
@@ -58,7 +59,7 @@ class LiveTelemetryController:
         self._names: dict[str, str] = {}
         self._runs: dict[str, Run] = {}
         self._stops: dict[str, Callable[[], None]] = {}
-        self._shown: dict[tuple[str, str], LiveTelemetryWidget] = {}
+        self._shown: dict[tuple[str, str], LiveView] = {}
         self._dismissed: set[tuple[str, str]] = set()
         self._left_out = 0
         self._closed = False
@@ -85,7 +86,7 @@ class LiveTelemetryController:
     def views(self) -> dict[tuple[str, str], LiveTelemetryWidget]:
         """The views by (run id, agent id), in order of appearance."""
         with self._lock:
-            return dict(self._shown)
+            return {key: view.widget for key, view in self._shown.items()}
 
     def close_done(self) -> None:
         """Close the views of the runs that have ended and are all here."""
@@ -194,19 +195,18 @@ class LiveTelemetryController:
             self._left_out += 1
             self._dismissed.add(key)
         else:
-            self._shown[key] = run.view(agent)
+            self._shown[key] = run.open_view(agent)
         return True
 
     def _drop(self, run_id: str) -> None:
         self._stops.pop(run_id)()
-        run = self._runs.pop(run_id)
+        del self._runs[run_id]
         for key in [key for key in self._shown if key[0] == run_id]:
-            del self._shown[key]
-            run.close_view(key[1])
+            self._shown.pop(key).close()
 
     def _arrange(self) -> None:
         """Bring the page to what is shown, keeping the tab that a person looks at."""
-        children = list(self._shown.values())
+        children = [view.widget for view in self._shown.values()]
         index = self.tabs.selected_index
         looked_at = self.tabs.children[index] if index is not None and index < len(self.tabs.children) else None
         self.tabs.children = children

@@ -97,8 +97,10 @@ def test_the_unit_starts_a_command_that_there_is(tmp_path: pathlib.Path) -> None
 
 def test_what_the_page_says_of_the_command_is_so() -> None:
     page = (DOCS / "operations.md").read_text(encoding="utf-8")
-    command = [sys.executable, "-m", "live_telemetry_widget", "serve", "--help"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said = ""
+    for command in ("serve", "prune", "export"):
+        whole = [sys.executable, "-m", "live_telemetry_widget", command, "--help"]
+        said += subprocess.run(whole, capture_output=True, text=True, check=True).stdout
     named = set(re.findall(r"`(--[a-z-]+)", page)) - {"--user"}
     assert named
     assert [option for option in named if option not in said] == []

@@ -58,7 +58,7 @@ def test_eight_agents_of_four_workers_have_a_view_each_and_come_out_right(
         assert len(grouped) == 96
         assert all(numbers == list(range(10)) for numbers in grouped)
         assert run.problems.empty
-        view = run._views["a3"]
+        view = watch._shown["many", "a3"]
         assert view.frames.step_count == 4 * 3 * 10
         assert view.frames.episode_count == 4 * 3
         assert set(view.frames.rows(0, 1_000).column("agent_id").to_pylist()) == {"a3"}
@@ -71,7 +71,7 @@ def test_what_came_before_the_view_is_in_it(client: ltw.Client) -> None:
         wait_for(lambda: watch.views, "the view")
         run = client.run("old")
         run.wait(30)
-        (view,) = run._views.values()
+        (view,) = watch._shown.values()
         wait_for(lambda: view.frames.step_count == len(run.steps), "the steps from before")
         assert watch.tabs.titles == (f"{run.name} · {run.agents[0]}",)
 
@@ -88,6 +88,7 @@ def test_runs_are_chosen_by_state_and_name_and_closed_when_done(client: ltw.Clie
             wait_for(lambda: len(pond.views) == 1, "the one of that name")
             assert {run for run, _ in lakes.views} == {"lake-1", "lake-2"}
             assert {run for run, _ in pond.views} == {"lake-2"}
+        assert all(view.comm is not None for view in lakes.views.values()), "one watch closes another's views"
         assert not none.runs, "runs that have ended are shown when asked for only"
         wait_for(lambda: all(client.run(run_id).finished for run_id in lakes.runs), "everything to be here")
         lakes.close_done()

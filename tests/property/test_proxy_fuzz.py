@@ -55,13 +55,15 @@ class Sink:
         self.steps: list[tuple[int, int]] = []
         self.episodes: list[int] = []
 
-    async def publish_steps(self, messages: AsyncIterator[wire.RunStep]) -> wire.PublishTelemetryResponse:
+    async def publish_steps(self, messages: AsyncIterator[wire.RunStep], _: object) -> wire.PublishTelemetryResponse:
         """Take steps."""
         taken = [(m.episode_index, m.step_index) async for m in messages]
         self.steps += taken
         return wire.PublishTelemetryResponse(accepted=len(taken))
 
-    async def publish_episodes(self, messages: AsyncIterator[wire.RunEpisode]) -> wire.PublishTelemetryResponse:
+    async def publish_episodes(
+        self, messages: AsyncIterator[wire.RunEpisode], _: object
+    ) -> wire.PublishTelemetryResponse:
         """Take episodes."""
         taken = [m.episode_index async for m in messages]
         self.episodes += taken

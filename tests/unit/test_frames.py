@@ -6,9 +6,11 @@ import threading
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from live_telemetry_widget import normalize
+from live_telemetry_widget import _columns, normalize
+from live_telemetry_widget._episode import Episode
 from live_telemetry_widget.frames import Cursor, RunFrames
 
 
@@ -353,10 +355,21 @@ def test_a_record_that_contradicts_its_steps_is_named() -> None:
     frames.append_episodes(record(0))
     assert not frames.problems()
     frames.append_episodes(record(0, reward=7.0))
-    (problem,) = frames.problems()
+    other, problem = frames.problems()
+    assert (other.kind, other.count) == ("conflict", 1)
     assert (problem.kind, problem.count) == ("contradiction", 1)
     assert "a total of 7" in problem.detail
     assert "add up to 5" in problem.detail
+
+
+def test_records_that_contradict_one_another_are_kept_and_counted_once_however_often_they_are_resent() -> None:
+    frames = RunFrames("r")
+    for _ in range(50):
+        for total in (5.0, 7.0):
+            frames.append_episodes(record(0, reward=total))
+    assert [(p.kind, p.count) for p in frames.problems()] == [("conflict", 1)]
+    assert frames.episodes()["total_reward"].tolist() == [7.0]
+    assert frames.news == 1
 
 
 def test_an_episode_under_way_when_the_run_ended_is_unfinished() -> None:
@@ -374,3 +387,129 @@ def test_episodes_ascend_whatever_came_first() -> None:
         frames.append_steps(steps(range(2), episode=number))
     assert held(frames) == [(e, n) for e in (3, 4, 5) for n in range(2)]
     assert frames.episodes()["episode"].tolist() == [3, 4, 5]
+
+
+def test_what_comes_while_a_dataframe_is_made_is_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps(range(2)))
+    frames.append_episodes(record(0))
+    make = _columns.to_frame
+
+    def late(*args: Any, **more: Any) -> Any:
+        frames.append_steps(steps([frames.step_count]))
+        frames.append_episodes(record(frames.episode_count))
+        return make(*args, **more)
+
+    monkeypatch.setattr(_columns, "to_frame", late)
+    frames.steps(), frames.episodes()
+    monkeypatch.undo()
+    assert len(frames.steps()) == frames.step_count == 4
+    assert len(frames.episodes()) == frames.episode_count == 3
+
+
+def test_the_dataframe_is_whole_whoever_appends_meanwhile() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps(range(1)))
+    done = threading.Event()
+
+    def append() -> None:
+        for n in range(1, 400):
+            frames.append_steps(steps([n]))
+        done.set()
+
+    thread = threading.Thread(target=append)
+    thread.start()
+    seen = 0
+    while not done.is_set():
+        frame = frames.steps()
+        assert len(frame) >= seen
+        assert frame["step_index"].tolist() == list(range(len(frame)))
+        seen = len(frame)
+    thread.join()
+    assert len(frames.steps()) == 400
+
+
+def test_rows_can_come_while_a_dataframe_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps(range(2)))
+    make = _columns.to_frame
+
+    def beside(*args: Any, **more: Any) -> Any:
+        thread = threading.Thread(target=frames.append_steps, args=(steps([2]),), daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive(), "the frames are locked while pandas works"
+        return make(*args, **more)
+
+    monkeypatch.setattr(_columns, "to_frame", beside)
+    frames.steps()
+    frames.episodes()
+
+
+@pytest.mark.parametrize("name", ["row", "source", "outcome", "complete", "episode_seed"])
+def test_metadata_may_have_the_names_of_our_columns(name: str) -> None:
+    frames = RunFrames("r")
+    frames.append_episodes(record(0, metadata={name: "theirs", f"extra_{name}": "both"}))
+    frame = frames.episodes()
+    assert frame[f"extra_extra_{name}"].tolist() == ["theirs"]
+    assert frame[f"extra_{name}"].tolist() == ["both"]
+    assert frames.since(Cursor(), 5, 5).episodes.column("row").to_pylist() == [0]
+    assert frame["source"].tolist() == ["record"]
+
+
+def test_text_that_was_null_at_first_is_not_quoted() -> None:
+    frames = RunFrames("r")
+    frames.append_steps(steps([0], note=None))
+    frames.append_steps(steps([1], note="hello"))
+    frames.append_steps(steps([2], note=None))
+    frames.append_episodes(record(0, metadata={"error": None}))
+    frames.append_episodes(record(1, metadata={"error": "boom"}))
+    assert frames.steps()["note"].fillna("").tolist() == ["", "hello", ""]
+    assert frames.episodes()["error"].fillna("").tolist() == ["", "boom"]
+
+
+def test_large_texts_are_not_merged_beyond_what_a_column_can_hold() -> None:
+    frames = RunFrames("r")
+    text = "x" * 1_000_000
+    for n in range(0, 160, 8):
+        frames.append_steps(steps([159 - i for i in range(n, n + 8)], render_payload=text))
+    assert frames.step_count == 160
+    assert max(chunk.nbytes for chunk in frames._steps.chunks) < 100_000_000
+    table = frames.steps_table()
+    assert table.column("step_index").to_pylist() == list(range(160))
+    assert pc.min(pc.binary_length(table.column("render_payload"))).as_py() == len(text) + 2
+
+
+def test_what_is_missing_is_counted_beyond_what_is_listed_and_without_looking_at_it_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frames = RunFrames("r")
+    events = [{"episode": e, "step_index": n, "reward": 1.0, "agent_id": "a"} for e in range(12_000) for n in (0, 2)]
+    frames.append_steps(normalize.steps_from_events(events).batch)
+    frames.append_steps(steps([0], episode=12_010))
+    assert len([gap for gap in frames.gaps() if gap.steps]) == 10_000
+    assert [(gap.episode, gap.last_episode) for gap in frames.gaps() if not gap.steps] == [(12_000, 12_009)]
+
+    def forbidden(*_: object) -> None:
+        pytest.fail("all gaps are made anew to count them")
+
+    frames.append_steps(steps([5], episode=12_010))
+    monkeypatch.setattr(Episode, "gaps", forbidden)
+    found = {p.kind: p for p in frames.problems()}
+    assert (found["gap"].count, found["episode_gap"].count) == (12_004, 10)
+    assert "4 steps from step 1 of episode 12010" in found["gap"].detail
+
+
+def test_a_listener_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    frames = RunFrames("r")
+    heard = []
+
+    def bad() -> None:
+        message = "a user's mistake"
+        raise RuntimeError(message)
+
+    frames.listen(bad)
+    frames.listen(lambda: heard.append(1))
+    assert frames.append_steps(steps(range(3))).num_rows == 3
+    assert heard == [1]
+    assert "a user's mistake" in caplog.text

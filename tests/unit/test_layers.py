@@ -20,7 +20,7 @@ DECISION = ROOT / "docs" / "decisions" / "0001-shape.md"
 #: all its modules) imports from its own level only itself and what NEIGHBOURS allows.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "schema", "_version", "_names"),
-    ("proto", "bus", "grids", "_further", "_arrow", "_columns", "_chunks", "_database", "_episode", "_rows"),
+    ("proto", "bus", "grids", "_further", "_arrow", "_columns", "_chunks", "_database", "_episode", "_gaps", "_rows"),
     ("normalize", "store", "client"),
     ("frames", "worker", "daemon", "exports"),
     ("feed", "lens", "_follow", "hub"),
@@ -31,6 +31,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 #: (importer, imported) on one level.
 NEIGHBOURS = {
     ("_rows", "_arrow"),
+    ("_gaps", "_episode"),
     ("hub", "feed"),
     ("hub", "_follow"),
     ("_follow", "feed"),

@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from live_telemetry_widget import normalize
@@ -220,3 +221,41 @@ def test_no_rows_make_an_empty_batch_of_the_core_columns() -> None:
 def test_a_payload_version_of_zero_is_none_as_on_the_wire() -> None:
     batch, _ = normalize.steps_from_events([step(payload_version=0)])
     assert batch.column("payload_version").to_pylist() == [None]
+
+
+def test_a_field_whose_name_is_no_text_takes_no_row_with_it() -> None:
+    message = trainer_pb2.RunStep(run_id="r", extras_json='{"\\ud800": 1, "\\udc00": 2, "?": 3}')
+    batch, problems = normalize.steps_from_messages([message, trainer_pb2.RunStep(run_id="r", step_index=1)])
+    assert batch.num_rows == 2
+    assert {name: batch.column(name)[0].as_py() for name in ("?", "?_2", "?_3")} == {"?": 1, "?_2": 2, "?_3": 3}
+    assert [p.kind for p in problems] == ["bad_text", "bad_text"]
+    many = {f"\ud800{i}": i for i in range(300)}
+    batch, problems = normalize.steps_from_events([{"episode": 0, "step_index": 0, "reward": 0.0, **many}])
+    assert batch.num_rows == 1
+    assert {p.kind for p in problems} == {"bad_text", "too_many_fields"}
+
+
+def test_no_two_further_fields_share_a_column() -> None:
+    fields = {"timestamp": 1, "extra_timestamp": 2, "extra_extra_timestamp": 3, "extra_fields": 4, "extra_other": 5}
+    batch, problems = normalize.steps_from_events([{"episode": 0, "step_index": 0, "reward": 0.0, **fields}])
+    assert not problems
+    assert len(set(batch.schema.names)) == len(batch.schema.names)
+    (message,) = normalize.step_messages(batch)
+    assert json.loads(message.extras_json) == fields
+    again = normalize.steps_from_messages([message]).batch
+    assert again.schema.names == batch.schema.names
+
+
+def test_numpy_values_are_numbers() -> None:
+    event = {"episode": np.int64(3), "step_index": np.int32(1), "reward": np.float32(0.5), "episode_seed": np.uint64(9)}
+    more = {
+        "action": np.int64(2),
+        "observation": np.array([1.5, 2.5]),
+        "epsilon": np.float64(0.25),
+        "mask": np.array([1, 0]),
+    }
+    batch, problems = normalize.steps_from_events([{**event, **more}])
+    assert not problems
+    (row,) = batch.to_pylist()
+    assert (row["episode"], row["step_index"], row["reward"], row["episode_seed"]) == (3, 1, 0.5, 9)
+    assert (row["action"], row["observation"], row["epsilon"], row["mask"]) == ("2", "[1.5,2.5]", 0.25, [1, 0])
