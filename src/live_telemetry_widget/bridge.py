@@ -9,8 +9,8 @@ Examples
 >>> from live_telemetry_widget import TelemetryAsyncHub, TelemetryBridge
 >>> done, rewards = threading.Event(), []
 >>> with TelemetryAsyncHub() as hub, TelemetryBridge(hub) as bridge:
-...     bridge.step_received.connect(lambda run_id, step: rewards.append(step["reward"]))
-...     bridge.run_completed.connect(lambda run_id, state, reason: done.set())
+...     _ = bridge.step_received.connect(lambda run_id, step: rewards.append(step["reward"]))
+...     _ = bridge.run_completed.connect(lambda run_id, state, reason: done.set())
 ...     _ = hub.subscribe_run("mine")
 ...     hub.submit_step({"run_id": "mine", "episode": 0, "step_index": 0, "reward": 1.5})
 ...     hub.complete_run("mine")

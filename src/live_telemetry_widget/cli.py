@@ -233,7 +233,14 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
         description="Start a worker command, publish the events that it prints (one JSON object a line), pass everything "
         "else through, and return its exit code.",
     )
-    parser.add_argument("--daemon", "--target", default=_ADDRESS, metavar="HOST:PORT", help="default: %(default)s")
+    parser.add_argument(
+        "--daemon",
+        "--target",
+        type=run_commands.daemon_address,
+        default=_ADDRESS,
+        metavar="HOST:PORT",
+        help="default: %(default)s",
+    )
     parser.add_argument("--run-id", default="", metavar="ID", help="default: the daemon chooses one")
     parser.add_argument("--agent-id", default="", metavar="ID", help="for events that name no agent")
     parser.add_argument("--worker-id", default="", metavar="ID", help="for events that name no worker")

@@ -27,6 +27,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50055"
 MAX_MESSAGE: Final = 64 * 1024 * 1024
+_PORTS: Final = 65_536
 _CALL_TIMEOUT: Final = 10.0
 
 #: Keepalive finds a connection that is only half there within 20 s: a ping after 10 s without traffic, 5 s for its answer.
@@ -200,7 +201,7 @@ class TrainerClient:
                 if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                     self._generation = Generation.ONE
                 elif error.code() in _SAY_NOTHING:
-                    raise self._error(error) from error
+                    raise self._error(error) from None
                 else:
                     self._generation = Generation.TWO
             else:
@@ -272,8 +273,8 @@ class TrainerClient:
             if error.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT}:
                 self._ours = True
                 msg = f"the daemon at {self.address} knows no run {run_id!r}"
-                raise RunNotFoundError(msg) from error
-            raise self._error(error) from error
+                raise RunNotFoundError(msg) from None
+            raise self._error(error) from None
         self._ours = True
         return RunDetails(answer.config_json, answer.last_step_seq, answer.last_episode_seq, answer.ended)
 
@@ -301,8 +302,8 @@ class TrainerClient:
                     f"the daemon at {self.address} does not relay {', '.join(event)} to workers "
                     f"({error.code().name}: {error.details()}); one started with `live-telemetry serve` does"
                 )
-                raise DaemonError(msg) from error
-            raise self._error(error) from error
+                raise DaemonError(msg) from None
+            raise self._error(error) from None
         if answer is grpc.aio.EOF:
             msg = f"the daemon at {self.address} took {', '.join(event)} for run {run_id!r} and did not say that it was heeded"
             raise DaemonError(msg)
@@ -312,7 +313,7 @@ class TrainerClient:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            raise self._error(error) from error
+            raise self._error(error) from None
 
     def _error(self, error: grpc.aio.AioRpcError) -> ConnectError | DaemonError:
         code, details = error.code(), error.details() or "no details"
@@ -348,6 +349,22 @@ def _info(record: trainer_pb2.RunRecord, generation: Generation) -> RunInfo:
         seq_id=record.seq_id,
         status=record.status,
     )
+
+
+def check_address(address: object) -> str:
+    """Return a daemon's address, ``"host:port"``.
+
+    Raises
+    ------
+    ValueError
+        It is not that.
+    """
+    text = str(address)
+    host, colon, port = text.rpartition(":")
+    if not (host and "/" not in host and colon and port.isdigit() and 0 < int(port) < _PORTS):
+        msg = f"address is {address!r}; give it as 'host:port', like {DEFAULT_ADDRESS!r}"
+        raise ValueError(msg)
+    return text
 
 
 async def sleep_or(event: asyncio.Event, seconds: float) -> None:

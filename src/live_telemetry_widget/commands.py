@@ -48,9 +48,21 @@ def add(commands: _Commands[_Parser], address: str, data_dir: pathlib.Path) -> N
     _add_prune(commands, data_dir)
 
 
+def daemon_address(text: str) -> str:
+    """Return the address of a daemon that was given on a command line."""
+    from live_telemetry_widget.client import check_address
+
+    try:
+        return check_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _add_where(parser: _Parser, address: str) -> None:
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--daemon", default=address, metavar="HOST:PORT", help="default: %(default)s")
+    where.add_argument(
+        "--daemon", type=daemon_address, default=address, metavar="HOST:PORT", help="default: %(default)s"
+    )
     where.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="read the files, with or without a daemon")
 
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 import threading
 import weakref
-from typing import IO, TYPE_CHECKING, Final, Self
+from typing import IO, Final, Self
 
 from live_telemetry_widget.errors import ConnectError
-
-if TYPE_CHECKING:
-    import os
 
 LOG_NAME: Final = "daemon.log"
 #: Seconds that the daemon is given to end its workers, commit and close before it is killed.
@@ -80,7 +78,7 @@ class Server:
             process = subprocess.Popen(  # noqa: S603 - our own command
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
             )
-        self._finalizer = weakref.finalize(self, _end, process, temporary)
+        self._finalizer = weakref.finalize(self, _end, process, temporary, os.getpid())
         line = _first_line(process, timeout)
         if not line:
             _end_process(process)
@@ -134,7 +132,9 @@ def _first_line(process: subprocess.Popen[bytes], timeout: float) -> bytes:
     return found[0] if found else b""
 
 
-def _end(process: subprocess.Popen[bytes], temporary: tempfile.TemporaryDirectory[str] | None) -> None:
+def _end(process: subprocess.Popen[bytes], temporary: tempfile.TemporaryDirectory[str] | None, owner: int) -> None:
+    if os.getpid() != owner:
+        return  # a forked child ends; the daemon is its parent's
     _end_process(process)
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:

@@ -184,10 +184,10 @@ class TelemetryAsyncHub:
         future = asyncio.run_coroutine_threadsafe(call(), loop)
         try:
             return future.result(timeout)
-        except concurrent.futures.TimeoutError as error:
+        except concurrent.futures.TimeoutError:
             future.cancel()
             msg = f"the daemon at {self.address} did not answer within {timeout:g} s; is it busy or stopped?"
-            raise ConnectError(msg) from error
+            raise ConnectError(msg) from None
 
     def _get_client(self) -> TrainerClient:
         if self._client is None:

@@ -16,6 +16,7 @@ Examples
 from __future__ import annotations
 
 import difflib
+import operator
 import threading
 import warnings
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +42,15 @@ if TYPE_CHECKING:
 
 #: Seconds that the first question for data waits for what the daemon had.
 _LOAD_FOR: Final = 10.0
+
+
+def episode_number(number: object) -> int:
+    """Return an episode's number as an int, NumPy's too; raises TypeError with what to give instead."""
+    try:
+        return operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        msg = f"the episode's number is {number!r}; give a whole number, as in the column `episode`"
+        raise TypeError(msg) from None
 
 
 class Run:
@@ -163,7 +173,10 @@ class Run:
         ------
         RunNotFoundError
             There is no such episode; the message names the nearest.
+        TypeError
+            `number` is no whole number.
         """
+        number = episode_number(number)
         found = self._loaded().find(number, agent, worker)
         if not found:
             raise RunNotFoundError(self._no_episode(number, agent, worker))

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final, Self
 import pandas as pd
 
 from live_telemetry_widget import _columns
-from live_telemetry_widget.client import DEFAULT_ADDRESS, Generation, RunDetails, RunInfo, run_state
+from live_telemetry_widget.client import DEFAULT_ADDRESS, Generation, RunDetails, RunInfo, check_address, run_state
 from live_telemetry_widget.errors import ClosedError, RunNotFoundError, WaitTimeoutError
 from live_telemetry_widget.exports import Exported, is_export
 from live_telemetry_widget.feed import Link, RunFeed, run_name
 from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.hub import TelemetryAsyncHub
-from live_telemetry_widget.run import Run
+from live_telemetry_widget.run import Run, episode_number
 from live_telemetry_widget.store import FILE_NAME, RunRow, Store, not_found
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from live_telemetry_widget.exports import Source
     from live_telemetry_widget.watch import LiveTelemetryController
 
-_PORTS: Final = 65_536
 _COLUMNS: Final = ("run_id", "status", "reason", "created_at", "updated_at", "last_heartbeat")
 
 
@@ -48,10 +47,7 @@ def connect(address: str = DEFAULT_ADDRESS, *, max_attempts: int | None = None) 
     ValueError
         `address` is not ``"host:port"``.
     """
-    host, colon, port = str(address).rpartition(":")
-    if not (host and colon and port.isdigit() and 0 < int(port) < _PORTS):
-        msg = f"address is {address!r}; give it as 'host:port', like {DEFAULT_ADDRESS!r}"
-        raise ValueError(msg)
+    check_address(address)
     return Client(address, max_attempts=max_attempts)
 
 
@@ -335,6 +331,7 @@ class RecordedRun(Run):
 
     def episode(self, number: int, *, agent: str | None = None, worker: str | None = None) -> pd.DataFrame:
         """Return the steps of one episode, ascending; see :meth:`Run.episode`."""
+        number = episode_number(number)
         if not self._recorded.read_all:
             frames = self._recorded.frames_of(number)
             found = frames.find(number, agent, worker)

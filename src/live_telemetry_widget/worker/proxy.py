@@ -46,6 +46,8 @@ _READ: Final = 256 * 1024
 #: A batch of one event costs as much as one of fifty, so little output is left to gather so long (seconds).
 _LITTLE: Final = 32 * 1024
 _GATHER: Final = 0.015
+#: A person is told that a daemon is being waited for after so long (seconds).
+_SAY_AFTER: Final = 1.0
 #: When delivery has been given up, what the worker still said is read so long (seconds), to be counted.
 _LAST_WORDS: Final = 1.0
 _LEAST_WAIT: Final = 2.0
@@ -273,17 +275,21 @@ async def _join(registration: Registration, patience: float) -> None:
     """Have a run at the daemon; one that has started us and died meanwhile has so many seconds to come back."""
     loop = asyncio.get_running_loop()
     end, backoff = loop.time() + patience, Backoff(first=0.2, most=5.0)
-    while True:
-        try:
-            await registration.open()
-        except grpc.aio.AioRpcError as error:
-            said = registration.translated(error)
-            if isinstance(said, DaemonError) or loop.time() > end:
-                raise said from error
-            _LOG.info("%s", said)
-            await asyncio.sleep(backoff.next())
-        else:
-            return
+    waiting = loop.call_later(_SAY_AFTER, _say, f"waiting for the trainer daemon at {registration.address}")
+    try:
+        while True:
+            try:
+                await registration.open()
+            except grpc.aio.AioRpcError as error:
+                said = registration.translated(error)
+                if isinstance(said, DaemonError) or loop.time() > end:
+                    raise said from None
+                _LOG.info("%s", said)
+                await asyncio.sleep(backoff.next())
+            else:
+                return
+    finally:
+        waiting.cancel()
 
 
 class _Wishes(NamedTuple):

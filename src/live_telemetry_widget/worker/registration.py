@@ -138,8 +138,10 @@ class Registration:
     def translated(self, error: grpc.aio.AioRpcError) -> ConnectError | DaemonError:
         """Return what a failed :meth:`open` means to a person."""
         if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+            late = error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            why = f"within {_CALL_TIMEOUT:g} s" if late else f"({error.details()})"
             return ConnectError(
-                f"no trainer daemon answers at {self.address} ({error.details()}); "
+                f"no trainer daemon answers at {self.address} {why}; "
                 f"start one with: live-telemetry serve --listen {self.address}"
             )
         return DaemonError(f"the daemon at {self.address} refuses the run: {error.code().name}: {error.details()}")
