@@ -20,7 +20,21 @@ DECISION = ROOT / "docs" / "decisions" / "0001-shape.md"
 #: all its modules) imports from its own level only itself and what NEIGHBOURS allows.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "schema", "_version", "_names"),
-    ("proto", "bus", "grids", "_further", "_arrow", "_columns", "_chunks", "_database", "_episode", "_gaps", "_rows"),
+    (
+        "proto",
+        "bus",
+        "grids",
+        "_further",
+        "_arrow",
+        "_columns",
+        "_chunks",
+        "_database",
+        "_episode",
+        "_gaps",
+        "_spill",
+        "_packed",
+        "_rows",
+    ),
     ("normalize", "store", "client"),
     ("frames", "worker", "daemon", "exports"),
     ("feed", "lens", "_follow", "hub"),
@@ -31,6 +45,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 #: (importer, imported) on one level.
 NEIGHBOURS = {
     ("_rows", "_arrow"),
+    ("_rows", "_packed"),
+    ("_rows", "_spill"),
     ("_gaps", "_episode"),
     ("hub", "feed"),
     ("hub", "_follow"),
