@@ -20,8 +20,21 @@ DECISION = ROOT / "docs" / "decisions" / "0001-shape.md"
 #: all its modules) imports from its own level only itself and what NEIGHBOURS allows.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "schema", "_version", "_names"),
-    ("proto", "bus", "grids", "_further", "_arrow", "_columns", "_chunks", "_database", "_episode", "_gaps", "_rows"),
-    ("normalize", "store", "client"),
+    (
+        "proto",
+        "bus",
+        "grids",
+        "_further",
+        "_arrow",
+        "_columns",
+        "_expression",
+        "_chunks",
+        "_database",
+        "_episode",
+        "_gaps",
+        "_rows",
+    ),
+    ("normalize", "store", "client", "query"),
     ("frames", "worker", "daemon", "exports"),
     ("feed", "lens", "_follow", "hub"),
     ("bridge", "view"),
