@@ -21,7 +21,7 @@ DECISION = ROOT / "docs" / "decisions" / "0001-shape.md"
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("errors", "schema", "_version", "_names"),
     ("proto", "bus", "grids", "_further", "_arrow", "_columns", "_chunks", "_database", "_episode", "_gaps", "_rows"),
-    ("normalize", "store", "client"),
+    ("normalize", "store", "client", "gridpaint"),
     ("frames", "worker", "daemon", "exports"),
     ("feed", "lens", "_follow", "hub"),
     ("bridge", "view"),
@@ -50,6 +50,7 @@ ONLY = {
     "gymnasium": {"worker"},
     "grpc": {"client", "daemon", "proto", "worker"},
     "pandas": {"_columns", "run", "session"},
+    "PIL": {"gridpaint"},
     "sqlite3": {"_database", "daemon"},
     "traitlets": {"view"},
 }
