@@ -208,6 +208,22 @@ class RunFrames:
             self.revision += 1
         call_each(self._listeners)
 
+    def note_fills(self, *, wanted: bool) -> None:
+        """Begin, or end, to note which rows are filled by richer copies, for one who keeps a copy of the rows."""
+        with self._lock:
+            for rows in (self._steps, self._records):
+                rows.filled = [] if wanted else None
+
+    def take_fills(self) -> tuple[list[int], list[int]]:
+        """Return the rows of steps, and of records, that were filled since the last call, ascending."""
+        found: list[list[int]] = []
+        with self._lock:
+            for rows in (self._steps, self._records):
+                found.append(np.unique(np.concatenate(rows.filled)).tolist() if rows.filled else [])
+                if rows.filled is not None:
+                    rows.filled = []
+        return found[0], found[1]
+
     @property
     def settled(self) -> bool:
         """Whether the run is known to have sent everything: what is missing at an end is then missing too."""
@@ -433,6 +449,11 @@ class RunFrames:
         return len(self._order)
 
     @property
+    def record_count(self) -> int:
+        """How many episode records are held, replaced ones included."""
+        return self._records.total
+
+    @property
     def agents(self) -> list[str]:
         """The agents seen, in order of first sight."""
         with self._lock:
@@ -547,6 +568,11 @@ class RunFrames:
         """Return steps by row number (order of arrival)."""
         with self._lock:
             return self._steps.slice(max(first, 0), count)
+
+    def records(self, rows: Numbers) -> pa.Table:
+        """Return some episode records as they were taken in (``schema.EPISODES``), in order of arrival."""
+        with self._lock:
+            return self._records.take(rows)
 
     def take(self, rows: Numbers) -> pa.Table:
         """Return some steps by row number, in the order asked for."""
