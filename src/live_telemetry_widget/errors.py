@@ -9,6 +9,7 @@
     ├── WaitTimeoutError      run.wait() and friends ran out of time (also a TimeoutError)
     ├── RecordingError        a file that is not a recording, is locked, or is from a newer version
     ├── WorkerError           the worker command could not be started
+    ├── MissingPackageError   what was asked for needs an optional package (also an ImportError)
     └── ClosedError           use of a client, hub or server after it was closed
 
 What comes in from the wire never raises one of these into a stream: it is counted in ``run.problems`` instead.
@@ -43,6 +44,10 @@ class RecordingError(TelemetryError):
 
 class WorkerError(TelemetryError):
     """The worker command could not be started."""
+
+
+class MissingPackageError(TelemetryError, ImportError):
+    """What was asked for needs an optional package that is not installed."""
 
 
 class ClosedError(TelemetryError):

@@ -34,7 +34,7 @@ from live_telemetry_widget.bus import call_each
 from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, RAW_LIMIT, STEPS, TEXT, TIMESTAMP, Problem, further
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     import pandas as pd
 
@@ -106,6 +106,8 @@ _DERIVED: Final = frozenset({"outcome", "episode_seed", "source", "complete", "r
 #: Two copies of a step are of one time when they are no further apart (nanoseconds): a database keeps fewer digits.
 _SAME_TIME: Final = 1_000_000
 _SECOND: Final = 1_000_000_000
+#: So many things that are found when looked at are counted.
+_COUNTED_ONCE: Final = 100_000
 
 
 class RunFrames:
@@ -146,6 +148,7 @@ class RunFrames:
         self._presumed: collections.Counter[str] = collections.Counter()
         self._gaps = Gaps(self._names, self._order.__getitem__)
         self._problems: dict[str, Problem] = {}
+        self._counted: set[Hashable] = set()
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._cache: dict[str, tuple[int, Any]] = {}
 
@@ -186,6 +189,15 @@ class RunFrames:
                 self.revision += 1
                 self._count(problems)
             call_each(self._listeners)
+
+    def count_once(self, key: Hashable, problem: Problem) -> None:
+        """Add to the counts of :meth:`problems` what is found when data is looked at: each `key` once, however often it is looked at."""
+        with self._lock:
+            new = key not in self._counted and len(self._counted) < _COUNTED_ONCE
+            if new:
+                self._counted.add(key)
+        if new:
+            self.count([problem])
 
     def settle(self) -> None:
         """Note that the run has sent everything; what is missing now is missing."""

@@ -34,7 +34,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_rows",
         "_lock",
     ),
-    ("normalize", "store", "client"),
+    ("normalize", "store", "client", "gridpaint"),
     ("frames", "worker", "daemon", "exports"),
     ("feed", "lens", "_follow", "hub", "recorder"),
     ("bridge", "report", "view"),
@@ -64,6 +64,7 @@ ONLY = {
     "gymnasium": {"worker"},
     "grpc": {"client", "daemon", "proto", "worker"},
     "pandas": {"_columns", "run", "session"},
+    "PIL": {"gridpaint"},
     "sqlite3": {"_database", "daemon"},
     "traitlets": {"view"},
 }
