@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from live_telemetry_widget.frames import Cursor
 from live_telemetry_widget.lens import AgentFrames, Frames
+from live_telemetry_widget.report import kept
 from live_telemetry_widget.view import encode, messages, questions
 from live_telemetry_widget.view.artist import Artist
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
@@ -128,6 +129,9 @@ class LiveView:
         self._owner = owner
         title = f"Live telemetry of run {feed.run_id}" + (f", agent {agent}" if agent else "")
         self.widget = LiveTelemetryWidget(self._on_page, title=title)
+        #: What a saved notebook keeps beside it.
+        self.embed: kept.Embed = "summary"
+        self.widget.beside = lambda: kept.bundle(feed, self.frames, agent, self.embed)
         self.running = threading.Lock()
         self.due = 0.0
         self._not_before = 0.0

@@ -83,6 +83,8 @@ class LiveTelemetryWidget(anywidget.AnyWidget):
     def __init__(self, handler: Callable[[dict[str, Any]], None], **traits: object) -> None:
         super().__init__(**traits)
         self._handler = handler
+        #: What goes into an output beside the view when it is shown, by MIME type: for those who have no kernel.
+        self.beside: Callable[[], dict[str, str]] = dict
         self.on_msg(self._on_page_message)
 
     def push(self, message: messages.Push | messages.Answer | messages.Refused, buffers: Sequence[bytes] = ()) -> bool:
@@ -91,6 +93,13 @@ class LiveTelemetryWidget(anywidget.AnyWidget):
             return False
         self.send(message, list(buffers))
         return True
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:  # noqa: ANN401 - IPython's
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        data, metadata = bundle
+        return {**data, **self.beside()}, metadata
 
     def _on_page_message(self, _: object, content: object, __: object) -> None:
         if isinstance(content, dict) and isinstance(content.get("kind"), str):
