@@ -10,6 +10,7 @@
     ├── RecordingError        a file that is not a recording, is locked, or is from a newer version
     ├── WorkerError           the worker command could not be started
     ├── QueryError            an expression that selects rows cannot be read, or does not fit the columns (also a ValueError)
+    ├── MissingPackageError   what was asked for needs an optional package (also an ImportError)
     └── ClosedError           use of a client, hub or server after it was closed
 
 What comes in from the wire never raises one of these into a stream: it is counted in ``run.problems`` instead.
@@ -69,6 +70,10 @@ class QueryError(TelemetryError, ValueError):
     def __reduce__(self) -> tuple[type[QueryError], tuple[str, str, int, tuple[str, ...]]]:
         """Let it be sent to another process, as pickle makes an exception of its message alone."""
         return QueryError, (self.reason, self.expression, self.position, self.near)
+
+
+class MissingPackageError(TelemetryError, ImportError):
+    """What was asked for needs an optional package that is not installed."""
 
 
 class ClosedError(TelemetryError):

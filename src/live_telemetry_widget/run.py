@@ -17,17 +17,20 @@ from __future__ import annotations
 
 import difflib
 import operator
+import pathlib
 import threading
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
 from live_telemetry_widget import _columns
 from live_telemetry_widget.errors import ClosedError, ConnectError, RunNotFoundError, WaitTimeoutError
-from live_telemetry_widget.feed import run_name
+from live_telemetry_widget.report import kept
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Coroutine
 
     import pyarrow as pa
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.frames import RunFrames
     from live_telemetry_widget.live import LiveView
+    from live_telemetry_widget.recorder import Recorded, Tape
+    from live_telemetry_widget.report.kept import Embed
     from live_telemetry_widget.schema import RunState
     from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
@@ -73,6 +78,7 @@ class Run:
         self._views: dict[str | None, LiveView] = {}
         self._lock = threading.Lock()
         self._told_loading = False
+        self._tape: Tape | None = None
 
     @property
     def run_id(self) -> str:
@@ -82,7 +88,7 @@ class Run:
     @property
     def name(self) -> str:
         """The run's name for people; empty when it has none."""
-        return run_name(self._feed.details)
+        return str(self._feed.config.get("run_name") or "")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -336,18 +342,60 @@ class Run:
             raise ClosedError(msg)
         hub.ask(call)
 
-    def view(self, agent: str | None = None) -> LiveTelemetryWidget:
+    @property
+    def feed(self) -> RunFeed:
+        """What the hub, or a recording, puts the run into."""
+        return self._feed
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """How far the copy of ``client.run(..., record=...)`` has come; None when none is kept."""
+        return self._tape.state if self._tape else None
+
+    def is_recorded_in(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a copy of the run is kept in that directory now."""
+        state = self.recorded
+        return (
+            state is not None
+            and not state.closed
+            and pathlib.Path(path).expanduser().resolve() == pathlib.Path(state.path)
+        )
+
+    def keep(self, tape: Tape) -> None:
+        """Have `tape` record for as long as the run is held; one that did before is ended."""
+        if self._tape is not None and self._tape is not tape:
+            self._tape.close()
+        self._tape = tape
+        weakref.finalize(self, tape.release)
+
+    def end_recording(self) -> None:
+        """Commit what is here to the copy of ``record=``, and keep it no further; does nothing when there is none."""
+        if self._tape is not None:
+            self._tape.close()
+
+    def view(self, agent: str | None = None, *, embed: Embed | None = None) -> LiveTelemetryWidget:
         """Return the live view, an ipywidget like any other; the same one until it is closed.
 
         Parameters
         ----------
         agent
             Show only this agent; all of them otherwise.
+        embed
+            What a saved notebook keeps for those who open it without a kernel, as of when the view is shown: ``"summary"`` (at first),
+            the totals, the return curve and some rows; ``"none"``, only that there was a view. None: as it was chosen last.
+
+        Raises
+        ------
+        ValueError
+            `embed` is nothing of that.
         """
+        if embed is not None:
+            embed = kept.check(embed)
         with self._lock:
             view = self._views.get(agent)
             if view is None or view.closed:
                 view = self._views[agent] = self.open_view(agent)
+            view.embed = embed or view.embed
             return view.widget
 
     def open_view(self, agent: str | None = None) -> LiveView:
@@ -373,4 +421,5 @@ class Run:
     def _repr_mimebundle_(self, **_: object) -> Any:  # noqa: ANN401 - whatever the widget returns
         bundle = self.view()._repr_mimebundle_()
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        return {**data, "text/plain": repr(self)}, metadata
+        said = f"{self!r}\n{data['text/plain']}" if "text/html" in data else repr(self)
+        return {**data, "text/plain": said}, metadata
