@@ -11,6 +11,7 @@
     ├── WorkerError           the worker command could not be started
     ├── QueryError            an expression that selects rows cannot be read, or does not fit the columns (also a ValueError)
     ├── MissingPackageError   what was asked for needs an optional package (also an ImportError)
+    ├── NoDataError           the run holds nothing of what a figure or a picture is made from (also a LookupError)
     └── ClosedError           use of a client, hub or server after it was closed
 
 What comes in from the wire never raises one of these into a stream: it is counted in ``run.problems`` instead.
@@ -74,6 +75,10 @@ class QueryError(TelemetryError, ValueError):
 
 class MissingPackageError(TelemetryError, ImportError):
     """What was asked for needs an optional package that is not installed."""
+
+
+class NoDataError(TelemetryError, LookupError):
+    """The run holds nothing of what was to be drawn."""
 
 
 class ClosedError(TelemetryError):
