@@ -1,7 +1,7 @@
 // Every message between the kernel and the page: the twin of src/live_telemetry_widget/view/messages.py.
 // What a field means is said there; here is its type, and the check that a message is one.
 
-export const VERSION = 1;
+export const VERSION = 2;
 /** At most so many steps in one push or one answer. */
 export const MAX_ROWS = 500;
 /** At most so many episodes in one push or one answer. */
@@ -36,16 +36,39 @@ export interface Mark {
   row: number;
   col: number;
   label?: string;
+  colour?: string;
+  state?: string;
+}
+
+export type Facing = "up" | "right" | "down" | "left";
+export type Cell = [row: number, col: number];
+
+export interface Cards {
+  player: number;
+  dealer: number;
+  usable_ace: boolean;
+}
+
+export interface Picture {
+  format: "png" | "webp";
+  data: string;
+  width: number;
+  height: number;
 }
 
 export interface Grid {
   game: string;
   tiles: string[];
-  agent: [number, number] | null;
+  agent: Cell | null;
   marks: Mark[];
-  walls: [number, number][];
+  walls: Cell[];
   action: string;
   caption: string;
+  facing?: Facing;
+  partial?: boolean;
+  cards?: Cards;
+  image?: Picture;
+  path?: Cell[];
 }
 
 export interface State {
@@ -71,11 +94,15 @@ export interface Push {
   spans: Span[];
 }
 
-export interface Rows {
-  kind: "rows";
+/** Which rows an answer's buffer holds, of a table that may be another than those two. */
+export type AnswerSpan = Omit<Span, "table"> & { table: string };
+
+/** What else stands in it is the business of whoever asked. */
+export interface AnswerMessage extends Record<string, unknown> {
+  kind: "answer";
   version: number;
   id: number;
-  spans: Span[];
+  spans: AnswerSpan[];
 }
 
 export interface Refused {
@@ -85,23 +112,21 @@ export interface Refused {
   message: string;
 }
 
-export type KernelMessage = Push | Rows | Refused;
+export type KernelMessage = Push | AnswerMessage | Refused;
 
 export interface Ready {
   kind: "ready";
   version: number;
 }
 
-export interface AskRows {
-  kind: "ask_rows";
+/** A question; what else stands in it is said by its kind. */
+export interface Ask extends Record<string, unknown> {
+  kind: string;
   version: number;
   id: number;
-  table: TableName;
-  first: number;
-  count: number;
 }
 
-export type PageMessage = Ready | AskRows;
+export type PageMessage = Ready | Ask;
 
 /** What came is not a message that this page understands; the text says what was expected where. */
 export class MessageError extends Error {
@@ -112,8 +137,8 @@ export class MessageError extends Error {
 export function parseMessage(value: unknown): KernelMessage {
   const message = record(value, "message");
   const kind = message.kind;
-  if (kind !== "push" && kind !== "rows" && kind !== "refused") {
-    throw new MessageError(`unknown kind of message ${show(kind)}; this page knows "push", "rows" and "refused"`);
+  if (kind !== "push" && kind !== "answer" && kind !== "refused") {
+    throw new MessageError(`unknown kind of message ${show(kind)}; this page knows "push", "answer" and "refused"`);
   }
   if (message.version !== VERSION) {
     throw new MessageError(
@@ -124,9 +149,9 @@ export function parseMessage(value: unknown): KernelMessage {
     boolean(message, "keyframe", kind);
     state(message.state);
     each(message, "spans", kind, span);
-  } else if (kind === "rows") {
+  } else if (kind === "answer") {
     whole(message, "id", kind);
-    each(message, "spans", kind, span);
+    each(message, "spans", kind, answerSpan);
   } else {
     whole(message, "id", kind);
     text(message, "message", kind);
@@ -151,7 +176,7 @@ function state(value: unknown): void {
     whole(held, "count", where);
     text(held, "detail", where);
   });
-  if (fields.grid !== null) grid(fields.grid);
+  if (fields.grid !== null) grid(fields.grid, "state.grid");
 }
 
 const CONNECTION_STATES = new Set<unknown>(["connecting", "live", "reconnecting", "closed", "recording"]);
@@ -165,8 +190,11 @@ function connection(value: unknown): void {
   text(fields, "message", at);
 }
 
-function grid(value: unknown): void {
-  const at = "state.grid";
+const FACING = new Set<unknown>([undefined, "up", "right", "down", "left"]);
+const FORMATS = new Set<unknown>(["png", "webp"]);
+
+/** Check that a value is a {@link Grid}. */
+export function grid(value: unknown, at: string): void {
   const fields = record(value, at);
   for (const name of ["game", "action", "caption"]) text(fields, name, at);
   each(fields, "tiles", at, (row, where) => check(typeof row === "string", where, "a string", row));
@@ -177,8 +205,24 @@ function grid(value: unknown): void {
     text(held, "kind", where);
     whole(held, "row", where);
     whole(held, "col", where);
-    if (held.label !== undefined) text(held, "label", where);
+    for (const name of ["label", "colour", "state"]) if (held[name] !== undefined) text(held, name, where);
   });
+  check(FACING.has(fields.facing), `${at}.facing`, "a direction", fields.facing);
+  if (fields.partial !== undefined) boolean(fields, "partial", at);
+  if (fields.path !== undefined) each(fields, "path", at, cell);
+  if (fields.cards !== undefined) {
+    const cards = record(fields.cards, `${at}.cards`);
+    whole(cards, "player", `${at}.cards`);
+    whole(cards, "dealer", `${at}.cards`);
+    boolean(cards, "usable_ace", `${at}.cards`);
+  }
+  if (fields.image !== undefined) {
+    const image = record(fields.image, `${at}.image`);
+    check(FORMATS.has(image.format), `${at}.image.format`, "png or webp", image.format);
+    text(image, "data", `${at}.image`);
+    whole(image, "width", `${at}.image`);
+    whole(image, "height", `${at}.image`);
+  }
 }
 
 function cell(value: unknown, where: string): void {
@@ -187,8 +231,14 @@ function cell(value: unknown, where: string): void {
 }
 
 function span(value: unknown, where: string): void {
+  const { table } = record(value, where);
+  check(table === "steps" || table === "episodes", `${where}.table`, "a table's name", table);
+  answerSpan(value, where);
+}
+
+function answerSpan(value: unknown, where: string): void {
   const fields = record(value, where);
-  check(fields.table === "steps" || fields.table === "episodes", `${where}.table`, "a table's name", fields.table);
+  text(fields, "table", where);
   for (const name of ["first", "count", "total"]) {
     whole(fields, name, where);
     check((fields[name] as number) >= 0, `${where}.${name}`, "0 or more", fields[name]);

@@ -60,6 +60,8 @@ class Rows:
         self._growing = 0
         # Sealed chunks that are unpacked, the one that was filled last at the end.
         self._open: dict[int, None] = {}
+        #: Which rows were filled, where somebody wants to know.
+        self.filled: list[Numbers] | None = None
 
     def append(self, batch: pa.RecordBatch) -> None:
         for part in _cut(batch):
@@ -170,6 +172,8 @@ class Rows:
             ]
             if names:
                 self._replace(at, self._filled(_unpacked(chunk), given.select(names), offsets))
+                if self.filled is not None:
+                    self.filled.append(rows[picks])
 
     def _replace(self, at: int, filled: pa.RecordBatch) -> None:
         chunk, self.chunks[at] = self.chunks[at], filled

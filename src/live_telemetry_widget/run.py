@@ -17,17 +17,20 @@ from __future__ import annotations
 
 import difflib
 import operator
+import pathlib
 import threading
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
 from live_telemetry_widget import _columns
 from live_telemetry_widget.errors import ClosedError, ConnectError, RunNotFoundError, WaitTimeoutError
-from live_telemetry_widget.feed import run_name
+from live_telemetry_widget.report import kept
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Coroutine
 
     import pyarrow as pa
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.frames import RunFrames
     from live_telemetry_widget.live import LiveView
+    from live_telemetry_widget.recorder import Recorded, Tape
+    from live_telemetry_widget.report.kept import Embed
+    from live_telemetry_widget.report.plots import Plots
     from live_telemetry_widget.schema import RunState
     from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
@@ -73,6 +79,7 @@ class Run:
         self._views: dict[str | None, LiveView] = {}
         self._lock = threading.Lock()
         self._told_loading = False
+        self._tape: Tape | None = None
 
     @property
     def run_id(self) -> str:
@@ -82,7 +89,7 @@ class Run:
     @property
     def name(self) -> str:
         """The run's name for people; empty when it has none."""
-        return run_name(self._feed.details)
+        return str(self._feed.config.get("run_name") or "")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -336,19 +343,113 @@ class Run:
             raise ClosedError(msg)
         hub.ask(call)
 
-    def view(self, agent: str | None = None) -> LiveTelemetryWidget:
+    @property
+    def feed(self) -> RunFeed:
+        """What the hub, or a recording, puts the run into."""
+        return self._feed
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """How far the copy of ``client.run(..., record=...)`` has come; None when none is kept."""
+        return self._tape.state if self._tape else None
+
+    def is_recorded_in(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a copy of the run is kept in that directory now."""
+        state = self.recorded
+        return (
+            state is not None
+            and not state.closed
+            and pathlib.Path(path).expanduser().resolve() == pathlib.Path(state.path)
+        )
+
+    def keep(self, tape: Tape) -> None:
+        """Have `tape` record for as long as the run is held; one that did before is ended."""
+        if self._tape is not None and self._tape is not tape:
+            self._tape.close()
+        self._tape = tape
+        weakref.finalize(self, tape.release)
+
+    def end_recording(self) -> None:
+        """Commit what is here to the copy of ``record=``, and keep it no further; does nothing when there is none."""
+        if self._tape is not None:
+            self._tape.close()
+
+    def view(self, agent: str | None = None, *, embed: Embed | None = None) -> LiveTelemetryWidget:
         """Return the live view, an ipywidget like any other; the same one until it is closed.
 
         Parameters
         ----------
         agent
             Show only this agent; all of them otherwise.
+        embed
+            What a saved notebook keeps for those who open it without a kernel, as of when the view is shown: ``"summary"`` (at first),
+            the totals, the return curve and some rows; ``"none"``, only that there was a view. None: as it was chosen last.
+
+        Raises
+        ------
+        ValueError
+            `embed` is nothing of that.
         """
+        if embed is not None:
+            embed = kept.check(embed)
         with self._lock:
             view = self._views.get(agent)
             if view is None or view.closed:
                 view = self._views[agent] = self.open_view(agent)
+            view.embed = embed or view.embed
             return view.widget
+
+    @property
+    def plot(self) -> Plots:
+        """Figures of the run: ``run.plot.returns()``, ``lengths``, ``outcomes``, ``visits``, ``q_values``; the numbers of each, ``returns_data()`` and so on."""
+        from live_telemetry_widget.report.plots import Plots  # noqa: PLC0415 - data alone needs no figures
+
+        return Plots(self._feed, lambda: self._loaded().episodes())
+
+    def to_gif(
+        self,
+        path: str | os.PathLike[str],
+        episode: int,
+        *,
+        agent: str | None = None,
+        worker: str | None = None,
+        **options: Any,  # noqa: ANN401 - of animate
+    ) -> pathlib.Path:
+        """Write an episode as a moving picture and return where; needs Pillow (``live_telemetry_widget[gif]``).
+
+        Parameters
+        ----------
+        path
+            ``.gif``, ``.png`` or ``.apng`` (animated PNG), or ``.webp``.
+        episode
+            As in the ``episode`` column.
+        agent, worker
+            Whose, where several have an episode of that number.
+        **options
+            ``fps=4``, ``cell=48`` (pixels a tile), ``dark=False``, ``captions=True``.
+
+        Raises
+        ------
+        RunNotFoundError
+            There is no such episode.
+        NoDataError
+            None of its steps can be drawn.
+        MissingPackageError
+            Pillow is not installed.
+        ValueError
+            Several agents have such an episode, or `path` ends otherwise.
+        """
+        from live_telemetry_widget.report.animation import animate  # noqa: PLC0415 - few need it
+
+        number = episode_number(episode)
+        found = self._loaded().find(number, agent, worker)
+        if not found:
+            raise RunNotFoundError(self._no_episode(number, agent, worker))
+        if len(found) > 1:
+            who = ", ".join(f"agent={held.agent_id!r}, worker={held.worker_id!r}" for held in found[:5])
+            msg = f"{len(found)} have an episode {number}; say which: {who}"
+            raise ValueError(msg)
+        return animate(self._feed, self._feed.frames.episode_table(found), path, **options)
 
     def open_view(self, agent: str | None = None) -> LiveView:
         """Return a view of its own beside the one of :meth:`view`; whoever opens it closes it."""
@@ -373,4 +474,5 @@ class Run:
     def _repr_mimebundle_(self, **_: object) -> Any:  # noqa: ANN401 - whatever the widget returns
         bundle = self.view()._repr_mimebundle_()
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        return {**data, "text/plain": repr(self)}, metadata
+        said = f"{self!r}\n{data['text/plain']}" if "text/html" in data else repr(self)
+        return {**data, "text/plain": said}, metadata
