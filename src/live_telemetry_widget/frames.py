@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import datetime as dt
 import itertools
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,7 @@ from live_telemetry_widget._gaps import Gap, Gaps
 from live_telemetry_widget._rows import Rows
 from live_telemetry_widget._spill import Spill
 from live_telemetry_widget.bus import call_each
+from live_telemetry_widget.decode import StepFrame
 from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, RAW_LIMIT, STEPS, TEXT, TIMESTAMP, Problem, further
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from live_telemetry_widget._rows import Numbers
+
+    _Frame = TypeVar("_Frame", bound=pd.DataFrame)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,6 +149,7 @@ class RunFrames:
         self._records = Rows(EPISODES, self._spill)
         self._episodes: dict[tuple[str, str, int], Episode] = {}
         self._order: list[Episode] = []
+        self._numbered: dict[int, tuple[Episode, ...]] = {}
         # Ordinals by time of last change, newest last: what changed since a revision is at the end.
         self._changed: collections.OrderedDict[int, None] = collections.OrderedDict()
         # Ordinals of episodes whose record and steps contradict each other.
@@ -328,6 +333,7 @@ class RunFrames:
         episode = Episode(len(self._order), worker, agent, number)
         self._episodes[worker, agent, number] = episode
         self._order.append(episode)
+        self._numbered[number] = (*self._numbered.get(number, ()), episode)
         self._agents[agent] = None
         self._gaps.add_number(worker, agent, number)
         if self._namesakes is not None:
@@ -538,30 +544,42 @@ class RunFrames:
 
         return self._made("episodes_table", rows)
 
-    def steps(self) -> pd.DataFrame:
+    def steps(self) -> StepFrame:
         """Return :meth:`steps_table` as a DataFrame, with `action` decoded where its values are numbers or words."""
-        return self._frame("steps", self.steps_table, decode=("action",))
+
+        def begin() -> Callable[[], StepFrame]:
+            seen = self.revision
+            return lambda: self.marked(_columns.to_frame(self.steps_table(), ("action",), StepFrame), seen)
+
+        held: StepFrame = self._made("steps", begin)
+        return held
 
     def episodes(self) -> pd.DataFrame:
         """Return :meth:`episodes_table` as a DataFrame."""
-        return self._frame("episodes", self.episodes_table)
 
-    def _frame(self, name: str, table: Callable[[], pa.Table], decode: Sequence[str] = ()) -> pd.DataFrame:
         def begin() -> Callable[[], pd.DataFrame]:
-            return lambda: _columns.to_frame(table(), decode=decode)
+            seen = self.revision
+            return lambda: self.marked(_columns.to_frame(self.episodes_table()), seen)
 
-        held: pd.DataFrame = self._made(name, begin)
+        held: pd.DataFrame = self._made("episodes", begin)
         return held
+
+    def marked(self, frame: _Frame, revision: int) -> _Frame:
+        """Return the frame with the moment that it was taken in its ``attrs``: texts and numbers, which every writer of files takes.
+
+        Everything up to `revision` is in it; what came while it was made may be, too.
+        """
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+        frame.attrs.update(run_id=self.run_id, taken_at=now, revision=revision)
+        return frame
 
     def find(self, number: int, agent_id: str | None = None, worker_id: str | None = None) -> list[Episode]:
         """Return the episodes of that number, of all agents and workers or of the one named."""
         with self._lock:
             return [
                 e
-                for e in self._order
-                if e.number == number
-                and (agent_id is None or e.agent_id == agent_id)
-                and (worker_id is None or e.worker_id == worker_id)
+                for e in self._numbered.get(number, ())
+                if (agent_id is None or e.agent_id == agent_id) and (worker_id is None or e.worker_id == worker_id)
             ]
 
     def episode_table(self, episodes: Iterable[Episode]) -> pa.Table:
@@ -574,7 +592,7 @@ class RunFrames:
     def numbers(self) -> list[int]:
         """Return the numbers of the known episodes, each once, in order of first sight."""
         with self._lock:
-            return list(dict.fromkeys(e.number for e in self._order))
+            return list(self._numbered)
 
     def rows(self, first: int, count: int) -> pa.Table:
         """Return steps by row number (order of arrival)."""
