@@ -2,14 +2,12 @@
 
 import type { AnyModel } from "@anywidget/types";
 import {
-  type AskRows,
+  type AnswerMessage,
+  type AnswerSpan,
   type KernelMessage,
   type PageMessage,
   type Push,
   parseMessage,
-  type Rows,
-  type Span,
-  type TableName,
   VERSION,
 } from "./messages.ts";
 
@@ -30,24 +28,31 @@ export const browserClock: Clock = {
 };
 
 export interface Answer {
-  spans: Span[];
+  spans: AnswerSpan[];
   buffers: DataView[];
+  /** Everything that stands in the answer; whoever asked checks what it takes from it. */
+  fields: Readonly<Record<string, unknown>>;
 }
 
 export interface Handlers {
   push(push: Push, buffers: DataView[]): void;
-  /** Rows that this page asked for and no longer waits for: the kernel was busy for longer than the timeout. */
-  late(answer: Answer): void;
+  /** What this page asked for and no longer waits for: the kernel was busy for longer than the timeout. */
+  late(kind: string, answer: Answer): void;
   /** A message that is none; text for a person. */
   faulted(message: string): void;
 }
 
 export interface Link {
-  askRows(table: TableName, first: number, count: number): Promise<Answer>;
+  /**
+   * Ask the kernel. Fails with its words when it refuses, and with an Error when it does not answer in time: while a cell is busy
+   * it may not, and the page must be useful meanwhile.
+   */
+  ask(kind: string, fields: Record<string, unknown>): Promise<Answer>;
   close(): void;
 }
 
 export const ASK_TIMEOUT_MS = 15_000;
+const MOST_EXPIRED = 64;
 
 interface Waiting {
   resolve(answer: Answer): void;
@@ -62,30 +67,33 @@ interface Waiting {
  * and an answer to somebody else's question is left alone.
  */
 export function openLink(model: Model, handlers: Handlers, clock: Clock = browserClock, random = Math.random): Link {
-  const firstId = 1 + Math.floor(random() * 2 ** 30) * 2 ** 20;
-  let nextId = firstId;
+  let nextId = 1 + Math.floor(random() * 2 ** 30) * 2 ** 20;
   const waiting = new Map<number, Waiting>();
+  /** What was not answered in time, by number. */
+  const expired = new Map<number, string>();
 
   const receive = (content: unknown, views: DataView[] = []): void => {
     let message: KernelMessage;
     try {
       message = parseMessage(content);
-      if (message.kind !== "refused" && message.spans.length !== views.length) {
+      if (message.kind !== "refused" && message.spans.length > views.length) {
         throw new Error(`a ${message.kind} names ${message.spans.length} buffers and brings ${views.length}`);
       }
       if (message.kind === "push") handlers.push(message, views);
-      else if (message.kind === "rows") answered(message, views);
+      else if (message.kind === "answer") answered(message, views);
       else settle(message.id)?.reject(new Error(message.message));
     } catch (error) {
       handlers.faulted(error instanceof Error ? error.message : String(error));
     }
   };
 
-  const answered = (message: Rows, buffers: DataView[]): void => {
-    const answer = { spans: message.spans, buffers };
+  const answered = (message: AnswerMessage, buffers: DataView[]): void => {
+    const answer: Answer = { spans: message.spans, buffers, fields: message };
     const asked = settle(message.id);
+    const kind = expired.get(message.id);
+    expired.delete(message.id);
     if (asked) asked.resolve(answer);
-    else if (message.id >= firstId && message.id < nextId) handlers.late(answer);
+    else if (kind !== undefined) handlers.late(kind, answer);
   };
 
   const settle = (id: number): Waiting | undefined => {
@@ -101,11 +109,13 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
   send({ kind: "ready", version: VERSION });
 
   return {
-    askRows(table, first, count) {
+    ask(kind, fields) {
       const id = nextId++;
-      const message: AskRows = { kind: "ask_rows", version: VERSION, id, table, first, count };
+      const message = { ...fields, kind, version: VERSION, id };
       return new Promise<Answer>((resolve, reject) => {
         const stopClock = clock.after(ASK_TIMEOUT_MS, () => {
+          expired.set(id, kind);
+          for (const [oldest] of expired) if (expired.size > MOST_EXPIRED) expired.delete(oldest);
           settle(id)?.reject(new Error(`the kernel did not answer within ${ASK_TIMEOUT_MS / 1000} s`));
         });
         waiting.set(id, { resolve, reject, stopClock });

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from live_telemetry_widget.frames import Cursor
 from live_telemetry_widget.lens import AgentFrames, Frames
-from live_telemetry_widget.view import encode, messages
+from live_telemetry_widget.report import kept
+from live_telemetry_widget.view import encode, messages, questions
 from live_telemetry_widget.view.artist import Artist
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
@@ -128,6 +129,9 @@ class LiveView:
         self._owner = owner
         title = f"Live telemetry of run {feed.run_id}" + (f", agent {agent}" if agent else "")
         self.widget = LiveTelemetryWidget(self._on_page, title=title)
+        #: What a saved notebook keeps beside it.
+        self.embed: kept.Embed = "summary"
+        self.widget.beside = lambda: kept.bundle(feed, self.frames, agent, self.embed)
         self.running = threading.Lock()
         self.due = 0.0
         self._not_before = 0.0
@@ -179,24 +183,6 @@ class LiveView:
             self._asks.append(content)
         self._wake()
 
-    def _answer(self, ask: dict[str, Any]) -> None:
-        number, table, first, count = (ask.get(name) for name in ("id", "table", "first", "count"))
-        known = ask["kind"] == "ask_rows" and table in {"steps", "episodes"}
-        if not (known and isinstance(number, int) and isinstance(first, int) and isinstance(count, int)):
-            message = f"not a question this version understands: {str(ask)[:200]}"
-            asked = number if isinstance(number, int) else -1
-            self.widget.push(messages.Refused(kind="refused", version=messages.VERSION, id=asked, message=message))
-            return
-        frames = self.frames
-        if table == "steps":
-            rows = frames.rows(first, min(count, messages.MAX_ROWS))
-            span = messages.Span(table="steps", first=first, count=rows.num_rows, total=frames.step_count)
-        else:
-            rows = frames.episode_rows(first, min(count, messages.MAX_EPISODES))
-            span = messages.Span(table="episodes", first=first, count=rows.num_rows, total=frames.episode_count)
-        answer = messages.Rows(kind="rows", version=messages.VERSION, id=number, spans=[span])
-        self.widget.push(answer, [encode.to_page(rows)])
-
     # -- to the page -------------------------------------------------------------------------------------------------
 
     def run(self, now: float) -> None:
@@ -213,7 +199,7 @@ class LiveView:
             self._interval = min(_KEYFRAME_EVERY, self._interval * 1.5)
         try:
             while self._asks:
-                self._answer(self._asks.popleft())
+                self.widget.push(*questions.answer(self, self._asks.popleft()))
             self._push(keyframe=keyframe)
         except Exception:  # noqa: BLE001 - see below
             # The view's own fault must not end the view, nor print into a cell; the log has it, and the next push tries again.

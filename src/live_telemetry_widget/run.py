@@ -27,6 +27,7 @@ import pandas as pd
 
 from live_telemetry_widget import _columns
 from live_telemetry_widget.errors import ClosedError, ConnectError, RunNotFoundError, WaitTimeoutError
+from live_telemetry_widget.report import kept
 
 if TYPE_CHECKING:
     import os
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.frames import RunFrames
     from live_telemetry_widget.live import LiveView
     from live_telemetry_widget.recorder import Recorded, Tape
+    from live_telemetry_widget.report.kept import Embed
     from live_telemetry_widget.schema import RunState
     from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
@@ -371,18 +373,29 @@ class Run:
         if self._tape is not None:
             self._tape.close()
 
-    def view(self, agent: str | None = None) -> LiveTelemetryWidget:
+    def view(self, agent: str | None = None, *, embed: Embed | None = None) -> LiveTelemetryWidget:
         """Return the live view, an ipywidget like any other; the same one until it is closed.
 
         Parameters
         ----------
         agent
             Show only this agent; all of them otherwise.
+        embed
+            What a saved notebook keeps for those who open it without a kernel, as of when the view is shown: ``"summary"`` (at first),
+            the totals, the return curve and some rows; ``"none"``, only that there was a view. None: as it was chosen last.
+
+        Raises
+        ------
+        ValueError
+            `embed` is nothing of that.
         """
+        if embed is not None:
+            embed = kept.check(embed)
         with self._lock:
             view = self._views.get(agent)
             if view is None or view.closed:
                 view = self._views[agent] = self.open_view(agent)
+            view.embed = embed or view.embed
             return view.widget
 
     def open_view(self, agent: str | None = None) -> LiveView:
@@ -408,4 +421,5 @@ class Run:
     def _repr_mimebundle_(self, **_: object) -> Any:  # noqa: ANN401 - whatever the widget returns
         bundle = self.view()._repr_mimebundle_()
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        return {**data, "text/plain": repr(self)}, metadata
+        said = f"{self!r}\n{data['text/plain']}" if "text/html" in data else repr(self)
+        return {**data, "text/plain": said}, metadata

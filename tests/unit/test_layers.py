@@ -37,7 +37,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("normalize", "store", "client", "gridpaint"),
     ("frames", "worker", "daemon", "exports"),
     ("feed", "lens", "_follow", "hub", "recorder"),
-    ("bridge", "view"),
+    ("bridge", "report", "view"),
     ("live", "run"),
     ("session", "watch", "embedded", "listing", "commands", "cli", "__main__", "__init__"),
 )

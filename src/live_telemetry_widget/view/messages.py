@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.grids import Grid
 
 #: Raised when a field changes its meaning; a page that meets another number says so instead of guessing.
-VERSION: Final = 1
+VERSION: Final = 2
 
 #: At most so many steps in one push or one answer; what is between is asked for when it is looked at.
 MAX_ROWS: Final = 500
@@ -83,17 +83,21 @@ class Push(TypedDict):
     spans: list[Span]  # one for each buffer
 
 
-class Rows(TypedDict):
-    """Kernel to page: the answer to :class:`AskRows`."""
+class Answer(TypedDict):
+    """Kernel to page: the answer to the question of that number.
 
-    kind: Literal["rows"]
+    Whatever else a kind of question is answered with stands beside these fields; its own module says what. Answers are made by
+    :func:`live_telemetry_widget.view.questions.answer`.
+    """
+
+    kind: Literal["answer"]
     version: int
     id: int
-    spans: list[Span]
+    spans: list[Span]  # of the first buffers; [] when what the buffers hold is said by other fields
 
 
 class Refused(TypedDict):
-    """Kernel to page: why an ask was not answered."""
+    """Kernel to page: why a question was not answered."""
 
     kind: Literal["refused"]
     version: int
@@ -109,7 +113,7 @@ class Ready(TypedDict):
 
 
 class AskRows(TypedDict):
-    """Page to kernel: send these rows of a table."""
+    """Page to kernel: send these rows of a table. Every question has `kind`, `version` and `id` and is answered under its `id`."""
 
     kind: Literal["ask_rows"]
     version: int
