@@ -1,9 +1,9 @@
 // What replay is worked with: buttons, slider, speed, layers, comparing, help, and the keys.
 
-import type { Replay } from "./replay.ts";
-import { SPEEDS } from "./replay.ts";
 import type { Shown } from "./picture.ts";
 import { makePopover, type Popover } from "./popover.ts";
+import type { Replay } from "./replay.ts";
+import { SPEEDS } from "./replay.ts";
 
 const SVG = "http://www.w3.org/2000/svg";
 /** Drawn in a square of 16. */
@@ -44,6 +44,8 @@ export interface ControlsState {
   /** Count visits in the replayed episode only. */
   ofEpisode: boolean;
   note: string;
+  /** The step_index at which the two episodes first differ; null: nowhere, or not known. */
+  differs: number | null;
 }
 
 export interface Controls {
@@ -64,6 +66,7 @@ export interface ControlsOptions {
 }
 
 export function makeControls({ replay, switched, compare }: ControlsOptions): Controls {
+  let differs: number | null = null;
   const bar = make("div", "ltw-replay");
   bar.setAttribute("role", "toolbar");
   bar.setAttribute("aria-label", "Replay");
@@ -134,9 +137,7 @@ export function makeControls({ replay, switched, compare }: ControlsOptions): Co
     comparing.open(false);
   });
   const first = textButton("First difference", "Go to the first step that differs", "ltw-first-difference", () => {
-    const { episode, other } = replay.selection;
-    const found = episode && other && replay.store.difference(episode.row, other.row, 0);
-    if (found && found.step !== null) replay.seekIndex(found.step);
+    if (differs !== null) replay.seekIndex(differs);
     comparing.open(false);
   });
   const stop = textButton("Stop comparing", "Show one episode", "ltw-compare-stop", () => {
@@ -186,7 +187,8 @@ export function makeControls({ replay, switched, compare }: ControlsOptions): Co
       does(event);
       return true;
     },
-    update({ possible, shown, ofEpisode: only, note: words }) {
+    update({ possible, shown, ofEpisode: only, note: words, differs: step }) {
+      differs = step;
       const { episode, other } = replay.selection;
       const here = episode !== null;
       const last = Math.max(0, replay.total - 1);
@@ -207,8 +209,7 @@ export function makeControls({ replay, switched, compare }: ControlsOptions): Co
       if (!here) comparing.open(false);
       first.hidden = stop.hidden = other === null;
       comparing.button.setAttribute("aria-pressed", String(other !== null));
-      const found = episode && other ? replay.store.difference(episode.row, other.row, 0) : undefined;
-      const at = found && found.step !== null ? replay.store.placeOf(episode?.row ?? -1, found.step) ?? found.step : null;
+      const at = episode && step !== null ? (replay.store.placeOf(episode.row, step) ?? step) : null;
       first.disabled = at === null;
       mark.hidden = at === null || last === 0;
       if (at !== null) mark.style.left = `calc(7px + (100% - 14px) * ${Math.min(1, at / Math.max(1, last))})`;

@@ -2,7 +2,7 @@
 
 import { type Frame, frameFrom } from "./frames.ts";
 import type { Answer, Clock } from "./link.ts";
-import { type Cell, type Grid, grid as checkGrid } from "./messages.ts";
+import { type Cell, grid as checkGrid, type Grid } from "./messages.ts";
 import type { EpisodeRef } from "./selection.ts";
 
 /** Steps in one question. */

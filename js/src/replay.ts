@@ -94,9 +94,9 @@ export class Replay {
   // -- what a person does
 
   toggle(): void {
-    if (this.playing) return this.pause();
-    if (!this.episode) return this.freeze();
-    this.play();
+    if (this.playing) this.pause();
+    else if (this.episode) this.play();
+    else this.freeze();
   }
 
   /** Stop following: stand at the newest step of the newest episode. */
@@ -140,7 +140,10 @@ export class Replay {
 
   /** Go some steps on or back; what plays stands still. */
   step(by: number): void {
-    if (!this.episode) return this.freeze();
+    if (!this.episode) {
+      this.freeze();
+      return;
+    }
     this.pause();
     this.seek(this.place + by);
   }
@@ -163,7 +166,10 @@ export class Replay {
   }
 
   end(): void {
-    if (!this.episode) return this.freeze();
+    if (!this.episode) {
+      this.freeze();
+      return;
+    }
     this.pause();
     this.seek(Math.max(0, this.total - 1));
   }
@@ -176,8 +182,8 @@ export class Replay {
   /** Go to the next (1) or the one before (-1) of the same agent's episodes. */
   async move(by: 1 | -1): Promise<void> {
     const from = this.episode;
-    if (!from) return this.freeze();
-    if (this.#moving) return;
+    if (!from) this.freeze();
+    if (!from || this.#moving) return;
     this.#moving = true;
     try {
       const to = await this.neighbour(from, by);
@@ -188,7 +194,11 @@ export class Replay {
   }
 
   async neighbour(from: EpisodeRef, by: 1 | -1): Promise<EpisodeRef | null> {
-    for (let row = from.row + by, looked = 0; row >= 0 && row < this.options.count() && looked < FAR; row += by, looked++) {
+    for (
+      let row = from.row + by, looked = 0;
+      row >= 0 && row < this.options.count() && looked < FAR;
+      row += by, looked++
+    ) {
       const ref = this.options.refOf(row) ?? (await this.store.at(row));
       if (!ref) return null;
       if (ref.agent === from.agent && ref.worker === from.worker) return ref;
@@ -216,7 +226,10 @@ export class Replay {
     const { episode, step } = this.selection;
     this.place = 0;
     this.#sought = null;
-    if (!episode) return this.pause();
+    if (!episode) {
+      this.pause();
+      return;
+    }
     if (step !== null) this.#seekIndex(step);
     else if (this.#fromEnd) this.#seekIndex(BEYOND);
     else this.#go(0);
@@ -311,7 +324,8 @@ export class Replay {
     if (slept > SLEPT_MS || !this.store.step(episode.row, this.place)) {
       this.#anchor = { place: this.place, at: now };
       this.store.need(episode.row, this.place);
-      return this.#request();
+      this.#request();
+      return;
     }
     const rate = this.speed * STEPS_PER_SECOND;
     const due = Math.floor(this.#anchor.place + ((now - this.#anchor.at) / 1000) * rate);
@@ -328,7 +342,10 @@ export class Replay {
       }
       if (due >= end) {
         this.#anchor = { place: this.place, at: now };
-        if (!this.options.running(episode.row)) return this.pause();
+        if (!this.options.running(episode.row)) {
+          this.pause();
+          return;
+        }
       }
     }
     this.#request();

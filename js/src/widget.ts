@@ -43,7 +43,7 @@ export function renderView(page: Page, model: Pick<Model, "get" | "on" | "off">,
     chart.repaint();
   });
   const status = makeStatus(run);
-  const grid = makeGrid(run, theme);
+  const grid = makeGrid(page, theme);
   const chart = makeChart(run, theme);
   const steps = makeSteps(run);
   const episodes = makeEpisodes(run);

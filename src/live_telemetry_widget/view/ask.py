@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.lens import Frames
+    from live_telemetry_widget.view.artist import Artist
+    from live_telemetry_widget.view.layers_question import Layers
 
 
 class View(Protocol):
@@ -18,6 +20,8 @@ class View(Protocol):
 
     feed: RunFeed
     frames: Frames
+    artist: Artist
+    layers: Layers
 
 
 class BadQuestionError(Exception):

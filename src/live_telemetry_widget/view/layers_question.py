@@ -115,7 +115,7 @@ class Sums:
                 if spot is not None and count:
                     at = (spot.row, spot.col)
                     self.visits[at] = self.visits.get(at, 0) + count
-            here = (codes >= 0) & np.append(drawn, False)[codes]  # noqa: FBT003 - of no text, code -1, the last
+            here = (codes >= 0) & np.append(drawn, False)[codes]
             left = left[~here]
 
     def _add_values(self, table: pa.Table) -> None:
@@ -222,7 +222,9 @@ def answer_layers(view: View, ask: Ask) -> tuple[dict[str, Any], Sequence[bytes]
         "full": sums.full,
         "actions": [names[i] if i < len(names) else str(i) for i in range(max(most, len(names)))],
         "visits": [[row, col, count] for (row, col), count in visits],
-        "values": [[spot.row, spot.col, [known.get(i) for i in range(max(most, len(names)))]] for spot, known in values],
+        "values": [
+            [spot.row, spot.col, [known.get(i) for i in range(max(most, len(names)))]] for spot, known in values
+        ],
     }
     return fields, []
 
