@@ -183,7 +183,7 @@ export class EpisodeStore {
   /** Find an episode by its number; null when there is none. */
   async find(ref: Omit<EpisodeRef, "row">): Promise<EpisodeRef | null> {
     try {
-      const { fields, buffers } = await this.ask("ask_episode", { ...ref, count: 1 });
+      const { fields, buffers } = await this.ask("ask_episode", { ...ref, count: PART });
       this.fault = "";
       return this.#take(fields, buffers)?.ref ?? null;
     } catch (error) {
@@ -197,8 +197,7 @@ export class EpisodeStore {
     const known = this.ref(row);
     if (known) return known;
     try {
-      const { fields, buffers } = await this.ask("ask_episode", { row, first: 0, count: 1 });
-      return this.#take(fields, buffers)?.ref ?? null;
+      return refIn((await this.ask("ask_episode", { row, first: 0, count: 1 })).fields);
     } catch (error) {
       this.#failed(error);
       return null;
@@ -285,7 +284,7 @@ export class EpisodeStore {
     grids.forEach((one, i) => {
       checkGrid(one, `grids[${i}]`);
     });
-    const ref = { row, worker: String(fields.worker), agent: String(fields.agent), episode: Number(fields.episode) };
+    const ref = refIn(fields);
     const held = this.#held.get(row) ?? { ref, total, parts: [] };
     held.ref = ref;
     held.total = total;
@@ -326,6 +325,10 @@ export class EpisodeStore {
   #notify(): void {
     if (!this.#closed) for (const listener of [...this.#listeners]) listener();
   }
+}
+
+function refIn({ row, worker, agent, episode }: Readonly<Record<string, unknown>>): EpisodeRef {
+  return { row: Number(row), worker: String(worker), agent: String(agent), episode: Number(episode) };
 }
 
 function partAt(held: Held, place: number): Part | undefined {
