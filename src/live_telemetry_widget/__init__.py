@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ClosedError,
         ConnectError,
         DaemonError,
+        NoDataError,
         RecordingError,
         RunNotFoundError,
         TelemetryError,
@@ -48,6 +49,7 @@ _HOME: Final = {
     "ClosedError": "errors",
     "ConnectError": "errors",
     "DaemonError": "errors",
+    "NoDataError": "errors",
     "Problem": "schema",
     "Recording": "session",
     "RecordingError": "errors",
@@ -104,6 +106,7 @@ __all__ = [  # noqa: RUF022 - the order in which one meets them
     "WaitTimeoutError",
     "RecordingError",
     "WorkerError",
+    "NoDataError",
     "ClosedError",
     "__version__",
 ]

@@ -10,6 +10,7 @@
     ├── RecordingError        a file that is not a recording, is locked, or is from a newer version
     ├── WorkerError           the worker command could not be started
     ├── MissingPackageError   what was asked for needs an optional package (also an ImportError)
+    ├── NoDataError           the run holds nothing of what a figure or a picture is made from (also a LookupError)
     └── ClosedError           use of a client, hub or server after it was closed
 
 What comes in from the wire never raises one of these into a stream: it is counted in ``run.problems`` instead.
@@ -48,6 +49,10 @@ class WorkerError(TelemetryError):
 
 class MissingPackageError(TelemetryError, ImportError):
     """What was asked for needs an optional package that is not installed."""
+
+
+class NoDataError(TelemetryError, LookupError):
+    """The run holds nothing of what was to be drawn."""
 
 
 class ClosedError(TelemetryError):

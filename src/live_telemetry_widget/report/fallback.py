@@ -31,7 +31,7 @@ _CELL_STYLE: Final = "padding:2px 10px;text-align:right;white-space:nowrap"
 def text(facts: Facts) -> str:
     """Return the totals in a few lines of plain text."""
     lines = [
-        f"Run {_cut(facts.title, _LINE)}: {_state(facts)}",
+        f"Run {cut(facts.title, _LINE)}: {_state(facts)}",
         *(f"{name}: {value}" for name, value in _totals(facts)),
     ]
     return "\n".join([*lines, _taken(facts)])
@@ -110,10 +110,11 @@ def escaped(value: object, most: int = _CELL) -> str:
     >>> escaped("<script>" + chr(0))
     '&lt;script&gt;�'
     """
-    return html.escape(_cut(value, most))
+    return html.escape(cut(value, most))
 
 
-def _cut(value: object, most: int) -> str:
+def cut(value: object, most: int) -> str:
+    """Return a value as text of at most so many characters, what cannot be printed replaced."""
     whole = str(value)
     shown = whole if len(whole) <= most else whole[: most - 1] + "…"
     return "".join(c if c in "\n\t" or (c.isprintable() or c == " ") else "�" for c in shown)
