@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 
-ACTIONS: Final = ("pause", "resume", "cancel")
-
 
 class ControlState(NamedTuple):
     """What can be asked, and what became of what was.
@@ -99,7 +97,6 @@ class Controls:
             if not isinstance(error, TelemetryError):
                 _LOG.error("run %s: %s failed", self._feed.run_id, action, exc_info=error)
         self._feed.touch()
-
 
 
 def _pause(run_id: str) -> Callable[[TrainerClient], Coroutine[Any, Any, None]]:
