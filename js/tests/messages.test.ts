@@ -6,6 +6,7 @@ import { MessageError, parseMessage, VERSION } from "../src/messages.ts";
 const push = (changes: object = {}, state: object = {}): object => ({
   kind: "push",
   version: VERSION,
+  number: 1,
   keyframe: true,
   state: { ...BLANK, ...state },
   spans: [{ table: "steps", first: 0, count: 2, total: 2 }],
@@ -82,7 +83,10 @@ describe("parseMessage", () => {
 });
 
 const GOLDEN = new URL("../../tests/contract/", import.meta.url);
-const goldens = existsSync(GOLDEN) ? readdirSync(GOLDEN).filter((name) => name.endsWith(".json")) : [];
+// query.json holds expressions, not messages.
+const goldens = existsSync(GOLDEN)
+  ? readdirSync(GOLDEN).filter((name) => name.endsWith(".json") && name !== "query.json")
+  : [];
 
 describe.runIf(goldens.length > 0)("golden messages", () => {
   // Those of the page itself (ready, ask_rows) are pytest's to read.
