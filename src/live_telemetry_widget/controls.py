@@ -7,7 +7,7 @@ in :attr:`Controls.state`, and the run's feed says when that changes.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from live_telemetry_widget.errors import ClosedError, TelemetryError
 from live_telemetry_widget.schema import RunState
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from live_telemetry_widget.hub import TelemetryAsyncHub
 
 _LOG: Final = logging.getLogger(__name__)
+
+Action = Literal["pause", "resume", "cancel"]
 
 
 class ControlState(NamedTuple):
@@ -36,7 +38,7 @@ class ControlState(NamedTuple):
         Why the last one failed; empty when it did not.
     """
 
-    offered: tuple[str, ...]
+    offered: tuple[Action, ...]
     asked: str
     trouble: str
 
@@ -63,7 +65,7 @@ class Controls:
         """What can be asked now."""
         return ControlState(self._offered(), self._asked, self._trouble)
 
-    def _offered(self) -> tuple[str, ...]:
+    def _offered(self) -> tuple[Action, ...]:
         feed = self._feed
         if feed.link.state != "live" or feed.info is None or feed.state.ended:
             return ()
@@ -111,4 +113,8 @@ def _cancel(run_id: str) -> Callable[[TrainerClient], Coroutine[Any, Any, None]]
     return lambda client: client.cancel_run(run_id)
 
 
-_CALLS: Final = {"pause": _pause, "resume": _resume, "cancel": _cancel}
+_CALLS: Final[dict[str, Callable[[str], Callable[[TrainerClient], Coroutine[Any, Any, None]]]]] = {
+    "pause": _pause,
+    "resume": _resume,
+    "cancel": _cancel,
+}
