@@ -73,7 +73,11 @@ describe("parseMessage", () => {
       push({}, { grid: { game: "", tiles: [], agent: [1], marks: [], walls: [], action: "", caption: "" } }),
       /state\.grid\.agent should be \[row, col\]/,
     ],
-    ["an action that is none", push({}, { controls: { offered: ["explode"], asked: "", trouble: "" } }), /offered\[0\]/],
+    [
+      "an action that is none",
+      push({}, { controls: { offered: ["explode"], asked: "", trouble: "" } }),
+      /offered\[0\]/,
+    ],
     ["a problem without a count", push({}, { problems: [{ kind: "gap", detail: "" }] }), /state\.problems\[0\]\.count/],
     ["an answer without an id", { kind: "answer", version: VERSION, spans: [] }, /answer\.id/],
   ])("refuses %s and says why", (_, message, why) => {
