@@ -9,7 +9,8 @@
     ├── WaitTimeoutError      run.wait() and friends ran out of time (also a TimeoutError)
     ├── RecordingError        a file that is not a recording, is locked, or is from a newer version
     ├── WorkerError           the worker command could not be started
-    └── ClosedError           use of a client, hub or server after it was closed
+    ├── RunCancelledError     somebody cancelled the run; raised in the training loop by its next step
+    └── ClosedError           use of a client, hub, server or emitter after it was closed
 
 What comes in from the wire never raises one of these into a stream: it is counted in ``run.problems`` instead.
 """
@@ -43,6 +44,10 @@ class RecordingError(TelemetryError):
 
 class WorkerError(TelemetryError):
     """The worker command could not be started."""
+
+
+class RunCancelledError(TelemetryError):
+    """Somebody cancelled the run of an emitter."""
 
 
 class ClosedError(TelemetryError):
