@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+
+# Under nohup a hang-up is ignored, by all that a test starts too; here it means what it means to a person.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DATA = pathlib.Path(__file__).parent / "data"
 SAMPLE = DATA / "worker-frozenlake-4x4.jsonl.gz"

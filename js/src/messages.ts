@@ -36,16 +36,39 @@ export interface Mark {
   row: number;
   col: number;
   label?: string;
+  colour?: string;
+  state?: string;
+}
+
+export type Facing = "up" | "right" | "down" | "left";
+export type Cell = [row: number, col: number];
+
+export interface Cards {
+  player: number;
+  dealer: number;
+  usable_ace: boolean;
+}
+
+export interface Picture {
+  format: "png" | "webp";
+  data: string;
+  width: number;
+  height: number;
 }
 
 export interface Grid {
   game: string;
   tiles: string[];
-  agent: [number, number] | null;
+  agent: Cell | null;
   marks: Mark[];
-  walls: [number, number][];
+  walls: Cell[];
   action: string;
   caption: string;
+  facing?: Facing;
+  partial?: boolean;
+  cards?: Cards;
+  image?: Picture;
+  path?: Cell[];
 }
 
 export interface State {
@@ -151,7 +174,7 @@ function state(value: unknown): void {
     whole(held, "count", where);
     text(held, "detail", where);
   });
-  if (fields.grid !== null) grid(fields.grid);
+  if (fields.grid !== null) grid(fields.grid, "state.grid");
 }
 
 const CONNECTION_STATES = new Set<unknown>(["connecting", "live", "reconnecting", "closed", "recording"]);
@@ -165,8 +188,11 @@ function connection(value: unknown): void {
   text(fields, "message", at);
 }
 
-function grid(value: unknown): void {
-  const at = "state.grid";
+const FACING = new Set<unknown>([undefined, "up", "right", "down", "left"]);
+const FORMATS = new Set<unknown>(["png", "webp"]);
+
+/** Check that a value is a {@link Grid}. */
+export function grid(value: unknown, at: string): void {
   const fields = record(value, at);
   for (const name of ["game", "action", "caption"]) text(fields, name, at);
   each(fields, "tiles", at, (row, where) => check(typeof row === "string", where, "a string", row));
@@ -177,8 +203,24 @@ function grid(value: unknown): void {
     text(held, "kind", where);
     whole(held, "row", where);
     whole(held, "col", where);
-    if (held.label !== undefined) text(held, "label", where);
+    for (const name of ["label", "colour", "state"]) if (held[name] !== undefined) text(held, name, where);
   });
+  check(FACING.has(fields.facing), `${at}.facing`, "a direction", fields.facing);
+  if (fields.partial !== undefined) boolean(fields, "partial", at);
+  if (fields.path !== undefined) each(fields, "path", at, cell);
+  if (fields.cards !== undefined) {
+    const cards = record(fields.cards, `${at}.cards`);
+    whole(cards, "player", `${at}.cards`);
+    whole(cards, "dealer", `${at}.cards`);
+    boolean(cards, "usable_ace", `${at}.cards`);
+  }
+  if (fields.image !== undefined) {
+    const image = record(fields.image, `${at}.image`);
+    check(FORMATS.has(image.format), `${at}.image.format`, "png or webp", image.format);
+    text(image, "data", `${at}.image`);
+    whole(image, "width", `${at}.image`);
+    whole(image, "height", `${at}.image`);
+  }
 }
 
 function cell(value: unknown, where: string): void {

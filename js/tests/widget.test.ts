@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { BLANK, FakeKernel, type Row } from "../fake-kernel.ts";
 import { curveOf, movingMean } from "../src/chart.ts";
-import { describe as describeGrid } from "../src/grid.ts";
+import { describe as describeGrid } from "../src/picture.ts";
 import { RunState } from "../src/run-state.ts";
 import { connectionText, standing } from "../src/status.ts";
 import factory from "../src/widget.ts";

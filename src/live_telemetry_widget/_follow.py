@@ -161,7 +161,8 @@ class Following:
         if info.state is RunState.UNKNOWN and info.status:
             self._count("unknown_status", f"the daemon says status {info.status}, which is none of its generation's")
         # Another's daemon may make its records anew when it starts, and is never resumed by number anyway.
-        if feed.details is not None and held is not None and held.created_at != info.created_at:
+        ours = feed.details is not None or feed.resumed
+        if ours and held is not None and held.created_at != info.created_at:
             self._replaced("the daemon has made a new run of this id")
         if not info.state.ended:
             feed.finished = False

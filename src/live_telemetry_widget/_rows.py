@@ -38,6 +38,8 @@ class Rows:
         self.chunks: list[pa.RecordBatch] = []
         self.starts: list[int] = []
         self.total = 0
+        #: Which rows were filled, where somebody wants to know.
+        self.filled: list[Numbers] | None = None
 
     def append(self, batch: pa.RecordBatch) -> None:
         self.chunks.append(batch)
@@ -121,6 +123,8 @@ class Rows:
             ]
             if names:
                 self.chunks[at] = self._filled(chunk, given.select(names), offsets)
+                if self.filled is not None:
+                    self.filled.append(rows[picks])
 
     @staticmethod
     def _lacks(chunk: pa.RecordBatch, name: str, offsets: Numbers) -> bool:

@@ -158,6 +158,23 @@ def run_state(status: int, reason: str, generation: Generation) -> RunState:
     return state
 
 
+def run_status(state: RunState, reason: str) -> tuple[int, str | None]:
+    """Return the RunStatus number of generation 2 and the reason that :func:`run_state` reads as `state`.
+
+    >>> run_status(RunState.CANCELLED, "")
+    (7, 'cancelled')
+    """
+    if state is RunState.COMPLETED:
+        return trainer_pb2.RUN_STATUS_TERM, None
+    if state is RunState.FAILED:
+        return trainer_pb2.RUN_STATUS_FAULT, reason or None
+    if state is RunState.CANCELLED:
+        said = reason if reason.lower().startswith("cancel") else f"cancelled: {reason}" if reason else "cancelled"
+        return trainer_pb2.RUN_STATUS_TERM, said
+    numbers = {word: number for number, word in _STATES[Generation.TWO].items()}
+    return numbers.get(state, 0), reason or None
+
+
 class TrainerClient:
     """A channel to one daemon. Use it on one event loop only; connects when it is first used.
 

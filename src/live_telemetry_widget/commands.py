@@ -255,7 +255,7 @@ def _prune(arguments: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _held(data_dir: pathlib.Path) -> Iterator[Store]:
     """Open a data directory for changes; refuse one that a daemon uses, or that is none."""
-    from live_telemetry_widget.daemon.lock import DirectoryLock
+    from live_telemetry_widget._lock import DirectoryLock
     from live_telemetry_widget.store import Store
 
     # First only look: a lock must not be the first file in a directory that is something else.

@@ -10,6 +10,7 @@
     ├── RecordingError        a file that is not a recording, is locked, or is from a newer version
     ├── WorkerError           the worker command could not be started
     ├── RunCancelledError     somebody cancelled the run; raised in the training loop by its next step
+    ├── MissingPackageError   what was asked for needs an optional package (also an ImportError)
     └── ClosedError           use of a client, hub, server or emitter after it was closed
 
 What comes in from the wire never raises one of these into a stream: it is counted in ``run.problems`` instead.
@@ -48,6 +49,10 @@ class WorkerError(TelemetryError):
 
 class RunCancelledError(TelemetryError):
     """Somebody cancelled the run of an emitter."""
+
+
+class MissingPackageError(TelemetryError, ImportError):
+    """What was asked for needs an optional package that is not installed."""
 
 
 class ClosedError(TelemetryError):

@@ -12,13 +12,15 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from live_telemetry_widget.bus import call_each
+from live_telemetry_widget.client import Generation, RunInfo, run_state
 from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.schema import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from live_telemetry_widget.client import RunDetails, RunInfo
+    from live_telemetry_widget.client import RunDetails
+    from live_telemetry_widget.store import RunRow
 
 LinkState = Literal["connecting", "live", "reconnecting", "closed", "recording"]
 
@@ -73,6 +75,10 @@ class RunFeed:
         #: Sequence numbers up to which everything that the daemon sent is in the frames.
         self.step_seq = 0
         self.episode_seq = 0
+        #: What the run was submitted with, as a recording of it says; used where no daemon tells.
+        self.recorded_config = ""
+        #: Whether the numbers to resume from come from a recording.
+        self.resumed = False
         self._link = link
         self._info: RunInfo | None = None
         self._ended_at = 0.0
@@ -148,7 +154,15 @@ class RunFeed:
     @property
     def config(self) -> dict[str, Any]:
         """What the run was submitted with; empty when the daemon does not tell."""
-        return _config(self.details)
+        return _config(self.details.config_json if self.details else self.recorded_config)
+
+    def resume(self, info: RunInfo, step_seq: int, episode_seq: int) -> None:
+        """Begin where a recording ends, whose rows are in the frames: `info` was said of the run, the numbers are its daemon's."""
+        self.resumed = True
+        self.info = info
+        self.step_seq, self.episode_seq = step_seq, episode_seq
+        if info.state.ended:
+            self.finish()
 
     def finish(self) -> None:
         """Note that the run has ended and its last step is here; rows that come later are still taken."""
@@ -187,9 +201,9 @@ class RunFeed:
         return True
 
 
-def _config(details: RunDetails | None) -> dict[str, Any]:
+def _config(text: str) -> dict[str, Any]:
     try:
-        config = json.loads(details.config_json) if details else {}
+        config = json.loads(text) if text else {}
     except ValueError:
         return {}
     return config if isinstance(config, dict) else {}
@@ -197,4 +211,19 @@ def _config(details: RunDetails | None) -> dict[str, Any]:
 
 def run_name(details: RunDetails | None) -> str:
     """Return the name for people of a run that was described."""
-    return str(_config(details).get("run_name") or "")
+    return str(_config(details.config_json if details else "").get("run_name") or "")
+
+
+def info_of(row: RunRow) -> RunInfo:
+    """Return a stored run as a daemon would tell it."""
+    reason = row.failure_reason or ""
+    return RunInfo(
+        run_id=row.run_id,
+        state=run_state(row.status, reason, Generation.TWO),
+        reason=reason,
+        digest=row.digest,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        last_heartbeat=row.last_heartbeat,
+        seq_id=row.record_seq,
+    )

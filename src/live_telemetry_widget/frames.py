@@ -34,7 +34,7 @@ from live_telemetry_widget.bus import call_each
 from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, RAW_LIMIT, STEPS, TEXT, TIMESTAMP, Problem, further
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     import pandas as pd
 
@@ -106,6 +106,8 @@ _DERIVED: Final = frozenset({"outcome", "episode_seed", "source", "complete", "r
 #: Two copies of a step are of one time when they are no further apart (nanoseconds): a database keeps fewer digits.
 _SAME_TIME: Final = 1_000_000
 _SECOND: Final = 1_000_000_000
+#: So many things that are found when looked at are counted.
+_COUNTED_ONCE: Final = 100_000
 
 
 class RunFrames:
@@ -146,6 +148,7 @@ class RunFrames:
         self._presumed: collections.Counter[str] = collections.Counter()
         self._gaps = Gaps(self._names, self._order.__getitem__)
         self._problems: dict[str, Problem] = {}
+        self._counted: set[Hashable] = set()
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._cache: dict[str, tuple[int, Any]] = {}
 
@@ -187,6 +190,15 @@ class RunFrames:
                 self._count(problems)
             call_each(self._listeners)
 
+    def count_once(self, key: Hashable, problem: Problem) -> None:
+        """Add to the counts of :meth:`problems` what is found when data is looked at: each `key` once, however often it is looked at."""
+        with self._lock:
+            new = key not in self._counted and len(self._counted) < _COUNTED_ONCE
+            if new:
+                self._counted.add(key)
+        if new:
+            self.count([problem])
+
     def settle(self) -> None:
         """Note that the run has sent everything; what is missing now is missing."""
         with self._lock:
@@ -195,6 +207,22 @@ class RunFrames:
             self._gaps.settle()
             self.revision += 1
         call_each(self._listeners)
+
+    def note_fills(self, *, wanted: bool) -> None:
+        """Begin, or end, to note which rows are filled by richer copies, for one who keeps a copy of the rows."""
+        with self._lock:
+            for rows in (self._steps, self._records):
+                rows.filled = [] if wanted else None
+
+    def take_fills(self) -> tuple[list[int], list[int]]:
+        """Return the rows of steps, and of records, that were filled since the last call, ascending."""
+        found: list[list[int]] = []
+        with self._lock:
+            for rows in (self._steps, self._records):
+                found.append(np.unique(np.concatenate(rows.filled)).tolist() if rows.filled else [])
+                if rows.filled is not None:
+                    rows.filled = []
+        return found[0], found[1]
 
     @property
     def settled(self) -> bool:
@@ -421,6 +449,11 @@ class RunFrames:
         return len(self._order)
 
     @property
+    def record_count(self) -> int:
+        """How many episode records are held, replaced ones included."""
+        return self._records.total
+
+    @property
     def agents(self) -> list[str]:
         """The agents seen, in order of first sight."""
         with self._lock:
@@ -535,6 +568,11 @@ class RunFrames:
         """Return steps by row number (order of arrival)."""
         with self._lock:
             return self._steps.slice(max(first, 0), count)
+
+    def records(self, rows: Numbers) -> pa.Table:
+        """Return some episode records as they were taken in (``schema.EPISODES``), in order of arrival."""
+        with self._lock:
+            return self._records.take(rows)
 
     def take(self, rows: Numbers) -> pa.Table:
         """Return some steps by row number, in the order asked for."""

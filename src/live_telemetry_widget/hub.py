@@ -199,17 +199,23 @@ class TelemetryAsyncHub:
 
     # -- runs --------------------------------------------------------------------------------------------------------
 
-    def subscribe_run(self, run_id: str) -> RunFeed:
-        """Follow a run, from its first step; return its feed (the same one while it is followed)."""
+    def subscribe_run(self, run_id: str, prepare: Callable[[RunFeed], object] | None = None) -> RunFeed:
+        """Follow a run, from its first step; return its feed (the same one while it is followed).
+
+        `prepare` is called with a feed that is new, before anything is asked for; what it raises ends this.
+        """
         if not run_id:
             msg = "run_id is empty; name the run to follow"
             raise ValueError(msg)
         self.start()
+        feed = RunFeed(run_id, self._link)
+        if prepare is not None and run_id not in self._following:
+            prepare(feed)
         with self._lock:
             held = self._following.get(run_id)
             if held is not None:
                 return held.feed
-            feed = RunFeed(run_id, self._link)
+            feed.link = self._link
             if self.address is None:
                 feed.backlog = (0, 0)  # nobody to have one
             following = Following(
@@ -398,8 +404,8 @@ class TelemetryAsyncHub:
         call_each(self._run_listeners, info)
 
     def _follow(self, following: Following) -> None:
-        if following.feed.info is None and (info := self._infos.get(following.feed.run_id)) is not None:
-            following.take_info(info)
+        if (info := self._infos.get(following.feed.run_id)) is not None:
+            following.take_info(info)  # a feed that a recording has filled knows only what was said back then
         if self._lost is None or self._client is None or following.up or self._link.state != "live":
             return  # the supervisor starts it when the link is up
         if self._following.get(following.feed.run_id) is following:

@@ -13,15 +13,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from live_telemetry_widget import grids
 from live_telemetry_widget.frames import Cursor
 from live_telemetry_widget.lens import AgentFrames, Frames
 from live_telemetry_widget.view import encode, messages
+from live_telemetry_widget.view.artist import Artist
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from live_telemetry_widget import grids
     from live_telemetry_widget.feed import RunFeed
 
 _LOG: Final = logging.getLogger(__name__)
@@ -36,7 +35,6 @@ _KEYFRAMES_END: Final = 120.0
 #: Even when nothing happens a view is looked at so often (seconds), to find out that its widget was closed.
 _LOOK_EVERY: Final = 5.0
 _RATE_WINDOW: Final = 2.0
-_LOOK_BACK: Final = 50
 
 
 class _Pacer:
@@ -140,7 +138,9 @@ class LiveView:
         self._cursor = Cursor()
         self._rates: collections.deque[tuple[float, int]] = collections.deque()
         self._told: messages.State | None = None
-        self._grid: tuple[int, grids.Grid | None] = (-1, None)
+        self.artist = Artist(feed)
+        self._drawn_to = 0
+        self._grid: grids.Grid | None = None
         self._interval = _KEYFRAME_FIRST
         self._keyframe_at = self._changed_at = time.monotonic()
         self._revision = -1
@@ -224,6 +224,8 @@ class LiveView:
             self.due = self._not_before
         elif self._rates or not self._ready:
             self.due = min(now + 0.5, max(self._not_before, self._keyframe_at))
+        if self._drawn_to != self.frames.step_count:
+            self.due = min(self.due, max(self._not_before, self.artist.due))
 
     def _push(self, *, keyframe: bool) -> None:
         frames = self.frames
@@ -241,7 +243,7 @@ class LiveView:
             first = rows.column("row")[0].as_py() if rows.num_rows else 0
             spans.append(messages.Span(table="episodes", first=first, count=rows.num_rows, total=frames.episode_count))
             buffers.append(encode.to_page(rows))
-        state = self._state(delta.steps, delta.first + delta.steps.num_rows)
+        state = self._state(delta.first + delta.steps.num_rows)
         if not spans and state == self._told:
             return
         self._told = state
@@ -249,7 +251,7 @@ class LiveView:
         self.widget.push(push, buffers)
         self._cursor = delta.cursor
 
-    def _state(self, newest: pa.Table, rows: int) -> messages.State:
+    def _state(self, rows: int) -> messages.State:
         feed, frames, link = self.feed, self.frames, self.feed.link
         config = feed.config
         return messages.State(
@@ -269,7 +271,7 @@ class LiveView:
             problems=[
                 messages.ProblemCount(kind=p.kind, count=p.count, detail=p.detail[:500]) for p in frames.problems()
             ],
-            grid=self._newest_grid(newest, rows),
+            grid=self._newest_grid(rows),
         )
 
     def _rate(self, steps: int) -> float:
@@ -285,25 +287,12 @@ class LiveView:
             return 0.0
         return (steps - before) / span if span > 0 else 0.0
 
-    def _newest_grid(self, newest: pa.Table, rows: int) -> grids.Grid | None:
-        """Return the grid of the newest step that can be drawn; that of the last push when nothing came."""
-        if rows == self._grid[0]:
-            return self._grid[1]
-        tail = newest.slice(max(0, newest.num_rows - _LOOK_BACK)).select(
-            ["episode", "step_index", "action", "observation", "render_payload"]
-        )
-        for step in reversed(tail.to_pylist()):
-            grid = grids.grid_from(
-                step["render_payload"],
-                step["observation"],
-                action=step["action"],
-                episode=step["episode"],
-                step_index=step["step_index"],
-            )
-            if grid is not None:
-                self._grid = (rows, grid)
-                return grid
-        return self._grid[1]
+    def _newest_grid(self, rows: int) -> grids.Grid | None:
+        """Return the grid of the newest step that can be drawn; that of the last push when nothing came, or frames take long."""
+        if rows != self._drawn_to and time.monotonic() >= self.artist.due:
+            self._drawn_to = rows
+            self._grid = self.artist.newest(self.frames, rows)
+        return self._grid
 
 
 def _expected_episodes(config: dict[str, Any]) -> int | None:

@@ -17,17 +17,19 @@ from __future__ import annotations
 
 import difflib
 import operator
+import pathlib
 import threading
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
 from live_telemetry_widget import _columns
 from live_telemetry_widget.errors import ClosedError, ConnectError, RunNotFoundError, WaitTimeoutError
-from live_telemetry_widget.feed import run_name
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Coroutine
 
     import pyarrow as pa
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.frames import RunFrames
     from live_telemetry_widget.live import LiveView
+    from live_telemetry_widget.recorder import Recorded, Tape
     from live_telemetry_widget.schema import RunState
     from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
@@ -73,6 +76,7 @@ class Run:
         self._views: dict[str | None, LiveView] = {}
         self._lock = threading.Lock()
         self._told_loading = False
+        self._tape: Tape | None = None
 
     @property
     def run_id(self) -> str:
@@ -82,7 +86,7 @@ class Run:
     @property
     def name(self) -> str:
         """The run's name for people; empty when it has none."""
-        return run_name(self._feed.details)
+        return str(self._feed.config.get("run_name") or "")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -335,6 +339,37 @@ class Run:
             msg = f"run {self.run_id!r} is not followed at a daemon, so there is no worker to reach; ltw.connect(...).run(...) has one"
             raise ClosedError(msg)
         hub.ask(call)
+
+    @property
+    def feed(self) -> RunFeed:
+        """What the hub, or a recording, puts the run into."""
+        return self._feed
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """How far the copy of ``client.run(..., record=...)`` has come; None when none is kept."""
+        return self._tape.state if self._tape else None
+
+    def is_recorded_in(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a copy of the run is kept in that directory now."""
+        state = self.recorded
+        return (
+            state is not None
+            and not state.closed
+            and pathlib.Path(path).expanduser().resolve() == pathlib.Path(state.path)
+        )
+
+    def keep(self, tape: Tape) -> None:
+        """Have `tape` record for as long as the run is held; one that did before is ended."""
+        if self._tape is not None and self._tape is not tape:
+            self._tape.close()
+        self._tape = tape
+        weakref.finalize(self, tape.release)
+
+    def end_recording(self) -> None:
+        """Commit what is here to the copy of ``record=``, and keep it no further; does nothing when there is none."""
+        if self._tape is not None:
+            self._tape.close()
 
     def view(self, agent: str | None = None) -> LiveTelemetryWidget:
         """Return the live view, an ipywidget like any other; the same one until it is closed.

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Final, Self
 
 import pandas as pd
 
-from live_telemetry_widget import _columns
-from live_telemetry_widget.client import DEFAULT_ADDRESS, Generation, RunDetails, RunInfo, check_address, run_state
+from live_telemetry_widget import _columns, recorder
+from live_telemetry_widget.client import DEFAULT_ADDRESS, RunDetails, RunInfo, check_address
 from live_telemetry_widget.errors import ClosedError, RunNotFoundError, WaitTimeoutError
 from live_telemetry_widget.exports import Exported, is_export
-from live_telemetry_widget.feed import Link, RunFeed, run_name
+from live_telemetry_widget.feed import Link, RunFeed, info_of, run_name
 from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.hub import TelemetryAsyncHub
 from live_telemetry_widget.run import Run, episode_number
-from live_telemetry_widget.store import FILE_NAME, RunRow, Store, not_found
+from live_telemetry_widget.store import FILE_NAME, Store, not_found
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.bridge import TelemetryBridge
     from live_telemetry_widget.exports import Source
+    from live_telemetry_widget.recorder import Tape
+    from live_telemetry_widget.store import RunRow
     from live_telemetry_widget.watch import LiveTelemetryController
 
 _COLUMNS: Final = ("run_id", "status", "reason", "created_at", "updated_at", "last_heartbeat")
@@ -94,19 +96,38 @@ class Client:
             msg = f"the client of {self.address} was closed; ltw.connect({self.address!r}) makes another"
             raise ClosedError(msg)
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str, *, record: str | os.PathLike[str] | None = None) -> Run:
         """Return a run and begin to follow it, from its first step on; the same object for the same id, as long as somebody holds it.
 
         A run that the daemon does not know yet is waited for.
+
+        Parameters
+        ----------
+        run_id
+            The run's id.
+        record
+            A directory in which a durable copy of all that comes is kept, for ``ltw.open``, whatever becomes of the daemon. A kernel that is started again goes on
+            with the copy that is there. It is kept for as long as the run is held, followed and the process lives; :attr:`Run.recorded` tells how far it has come.
+
+        Raises
+        ------
+        RecordingError
+            Another process writes to that directory, or it holds something else.
         """
         self._check_open()
         # A watch asks from a thread of its own: two objects of one run would end each other's stream.
         with self._lock:
             held = self._runs.get(run_id)
             if held is None:
-                feed = self.hub.subscribe_run(run_id)
+                tapes: list[Tape] = []
+                prepare = None if record is None else lambda feed: tapes.append(recorder.record(feed, record))
+                feed = self.hub.subscribe_run(run_id, prepare)
                 held = self._runs[run_id] = Run(feed, owner=self)
+                if tapes:
+                    held.keep(tapes[0])
                 weakref.finalize(held, _unsubscribe, weakref.ref(self.hub), run_id, weakref.ref(feed))
+            elif record is not None and not held.is_recorded_in(record):
+                held.keep(recorder.record(held.feed, record))
             return held
 
     def watch(
@@ -198,7 +219,10 @@ class Client:
         users: list[LiveTelemetryController | TelemetryBridge | Run] = [*self._watches, *self._bridges]
         for user in [*users, *self._runs.values()]:
             user.close()
+        runs = list(self._runs.values())
         self._finalizer()
+        for run in runs:
+            run.end_recording()
 
     def __enter__(self) -> Self:
         return self
@@ -272,7 +296,7 @@ class Recording:
         return _runs_frame(self._infos())
 
     def _infos(self) -> list[RunInfo]:
-        return [_info(row) for row in self._source.runs()]
+        return [info_of(row) for row in self._source.runs()]
 
     def run(self, run_id: str) -> RecordedRun:
         """Return a run with all that is recorded of it.
@@ -353,7 +377,7 @@ class _RecordedFeed(RunFeed):
     def __init__(self, row: RunRow, source: Source) -> None:
         super().__init__(row.run_id, Link("recording"))
         self._source = source
-        self.info = info = _info(row)
+        self.info = info = info_of(row)
         self.details = RunDetails(row.config_json, 0, 0, ended=info.state.ended)
         self.finished = info.state.ended
         self.read_all = False
@@ -383,18 +407,3 @@ class _RecordedFeed(RunFeed):
         for batch in self._source.read_episode(self.run_id, episode):
             frames.append_steps(batch)
         return frames
-
-
-def _info(row: RunRow) -> RunInfo:
-    """Return a stored run as a daemon would tell it."""
-    reason = row.failure_reason or ""
-    return RunInfo(
-        run_id=row.run_id,
-        state=run_state(row.status, reason, Generation.TWO),
-        reason=reason,
-        digest=row.digest,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        last_heartbeat=row.last_heartbeat,
-        seq_id=row.record_seq,
-    )

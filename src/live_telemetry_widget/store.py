@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import os
     import pathlib
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
     "CORE",
@@ -336,6 +336,15 @@ class Store:
         writer.execute(f"DELETE {where}", (*key, first))
         self._write_chunk(writer, *key, piece, rows)
         tail.pieces[at:] = [] if piece.sealed else [piece]
+
+    def replace(self, run_id: str, rows: Mapping[Kind, Iterable[pa.RecordBatch]]) -> None:
+        """Put rows in place of all that is stored of a run, in one transaction; they are numbered from 1."""
+        with self._write_lock, self._transaction() as writer:
+            for kind, batches in rows.items():
+                writer.execute("DELETE FROM chunks WHERE run_id = ? AND kind = ?", (run_id, kind))
+                self._tails[run_id, kind] = _Tail(0, [])
+                for batch in batches:
+                    self._insert(writer, Pending(run_id, kind, [batch]))
 
     def delete(self, run_ids: Sequence[str]) -> None:
         """Delete runs with all their rows, in one transaction. Their place in the file is used again, or :meth:`shrink` frees it."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
+import zlib
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from live_telemetry_widget.grids import MAX_SIDE, Grid, action_name, grid_from
+from live_telemetry_widget.grids import MAX_SIDE, Grid, Image, action_name, grid_from, images, read_step
 
 LAKE = ["SFFF", "FHFH", "FFFH", "HFFG"]
 TAXI_MAP = ["+---------+", "|R: | : :G|", "| : | : : |", "| : : : : |", "| | : | : |", "|Y| : |B: |", "+---------+"]
@@ -122,7 +125,7 @@ def test_one_board_drawn_does_not_change_the_next() -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        {"mode": "rgb_array", "rgb": [[[0, 0, 0]]]},
+        {"mode": "ansi", "ansi": "..."},
         {"mode": []},
         {"mode": {"grid": 1}},
         {"mode": "grid"},
@@ -163,6 +166,174 @@ def test_an_unknown_action_is_shown_as_it_is() -> None:
     assert len(action_name("", "1" * 1000)) == 80
 
 
+# -- MiniGrid --------------------------------------------------------------------------------------------------------
+
+UNSEEN, EMPTY, WALL, DOOR, KEY, BALL, BOX, GOAL, LAVA, AGENT = 0, 1, 2, 4, 5, 6, 7, 8, 9, 10
+#: Rows first: 4 columns, 3 rows.
+ROOM = [
+    [[WALL, 5, 0], [WALL, 5, 0], [DOOR, 4, 2], [WALL, 5, 0]],
+    [[EMPTY, 0, 0], [KEY, 4, 0], [BALL, 2, 0], [LAVA, 0, 0]],
+    [[AGENT, 0, 1], [BOX, 3, 0], [UNSEEN, 0, 0], [GOAL, 1, 0]],
+]
+COLUMNS = [[ROOM[row][col] for row in range(3)] for col in range(4)]
+
+
+def test_minigrid_is_read_columns_first_from_an_observation_and_rows_first_from_a_payload() -> None:
+    seen = drawn(None, {"image": COLUMNS, "direction": 0, "mission": "use the key"}, action="2")
+    sent = drawn({"mode": "grid", "game_id": "MiniGrid-DoorKey-5x5-v0", "grid": ROOM}, action="2")
+    image = drawn({"mode": "minigrid", "image": COLUMNS}, action="2")
+    bare = drawn(None, COLUMNS, game="MiniGrid-DoorKey-5x5-v0", action="2")
+    assert seen == sent == image == bare
+    assert seen["tiles"] == ["##.#", "...~", "..?G"]
+    assert (seen["agent"], seen["facing"], seen["action"]) == ([2, 0], "down", "forward")
+    assert seen["marks"] == [
+        {"kind": "door", "row": 0, "col": 2, "colour": "yellow", "state": "locked"},
+        {"kind": "key", "row": 1, "col": 1, "colour": "yellow"},
+        {"kind": "ball", "row": 1, "col": 2, "colour": "blue"},
+        {"kind": "box", "row": 2, "col": 1, "colour": "purple"},
+    ]
+
+
+def test_what_a_minigrid_agent_sees_has_it_at_the_bottom_looking_up() -> None:
+    image = [[[EMPTY, 0, 0]] * 7] * 7
+    grid = drawn(None, {"image": image, "direction": 2, "mission": ""})
+    assert (grid["agent"], grid["facing"], grid.get("partial")) == ([6, 3], "up", True)
+
+
+def test_a_minigrid_payload_tells_where_the_agent_is_and_looks() -> None:
+    rows = [[[EMPTY, 0, 0]] * 4] * 3
+    grid = drawn(
+        {"mode": "grid", "game_id": "MiniGrid-Empty-v0", "grid": rows, "agent_position": [1, 3], "agent_direction": 3}
+    )
+    assert (grid["agent"], grid["facing"], "partial" in grid) == ([1, 3], "up", False)
+
+
+# -- Blackjack, frames -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seen", "game"),
+    [([14, 1, 1], "Blackjack-v1"), ({"player_sum": 14, "dealer_card": 1, "usable_ace": True}, "")],
+)
+def test_blackjack_from_its_observation(seen: Any, game: str) -> None:
+    grid = drawn(None, seen, game=game, action="1")
+    assert grid["cards"] == {"player": 14, "dealer": 1, "usable_ace": True}
+    assert (grid["game"], grid["tiles"], grid["action"]) == ("Blackjack", [], "hit")
+
+
+@pytest.mark.parametrize(
+    "seen", [[14, 1], [0, 1, 0], [14, 11, 0], [14, 1, 2], [32, 1, 0], [True, 1, 0], [14, 1.0, 0], ["14", 1, 0]]
+)
+def test_what_is_no_hand_is_none(seen: Any) -> None:
+    assert draw(None, seen, game="Blackjack-v1") is None
+
+
+def pixels_of(image: Image) -> list[list[list[int]]]:
+    """Read a PNG of ours back."""
+    data = base64.b64decode(image["data"])
+    at, body = 8, b""
+    while at < len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        name, part = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        assert struct.unpack(">I", data[at + 8 + length : at + 12 + length])[0] == zlib.crc32(name + part)
+        body += part if name == b"IDAT" else b""
+        at += 12 + length
+    lines, width = zlib.decompress(body), image["width"]
+    rows = [lines[r * (1 + 3 * width) :][1 : 1 + 3 * width] for r in range(image["height"])]
+    return [[list(row[3 * c : 3 * c + 3]) for c in range(width)] for row in rows]
+
+
+def test_a_frame_of_numbers_becomes_a_picture_of_the_same_pixels() -> None:
+    rgb = [[[255, 0, 7], [1, 2, 3]], [[9, 9, 9], [0, 0, 0]], [[4, 5, 6], [7, 8, 9]]]
+    grid = drawn({"mode": "rgb_array", "rgb": rgb, "game_id": "CartPole-v1"})
+    image = grid.get("image")
+    assert image is not None
+    assert (image["format"], image["width"], image["height"], grid["tiles"]) == ("png", 2, 3, [])
+    assert pixels_of(image) == rgb
+
+
+def test_a_large_frame_is_thinned_out() -> None:
+    rgb = [[[row % 256, 0, 0]] * 4 for row in range(images.MAX_FRAME + 1)]
+    image = drawn({"mode": "rgb_array", "rgb": rgb}).get("image")
+    assert image is not None
+    assert (image["width"], image["height"]) == (2, images.MAX_FRAME // 2 + 1)
+    assert [row[0][0] for row in pixels_of(image)] == [row % 256 for row in range(0, images.MAX_FRAME + 1, 2)]
+
+
+WEBP = b"RIFF\x00\x00\x00\x00WEBP"
+
+
+@pytest.mark.parametrize(
+    ("head", "size"),
+    [
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + struct.pack(">II", 30, 20), (30, 20)),
+        (WEBP + b"VP8 " + bytes(10) + struct.pack("<HH", 30, 20), (30, 20)),
+        (WEBP + b"VP8L" + bytes(4) + b"\x2f" + ((19 << 14) | 29).to_bytes(4, "little") + bytes(5), (30, 20)),
+        (WEBP + b"VP8X" + bytes(8) + (29).to_bytes(3, "little") + (19).to_bytes(3, "little"), (30, 20)),
+    ],
+    ids=["png", "lossy", "lossless", "extended"],
+)
+def test_a_file_is_as_large_as_its_header_says_whatever_the_payload_claims(head: bytes, size: tuple[int, int]) -> None:
+    data = base64.b64encode(head + bytes(40)).decode()
+    image = drawn({"mode": "image", "format": "png", "data": data, "width": 1, "height": 1}).get("image")
+    assert image is not None
+    assert (image["width"], image["height"]) == size
+    assert image["format"] == ("png" if head[1:4] == b"PNG" else "webp")
+
+
+BOMB = base64.b64encode(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + struct.pack(">II", 60_000, 60_000)).decode()
+
+
+@pytest.mark.parametrize(
+    ("payload", "told"),
+    [
+        ({"mode": "grid", "grid": [1, 2]}, "grid should be"),
+        ({"mode": "grid", "grid": []}, "grid should be"),
+        ({"mode": "grid", "game_id": "MiniGrid-v0", "grid": [[[11, 0, 0]]]}, "MiniGrid's encoding"),
+        ({"mode": "grid", "game_id": "MiniGrid-v0", "grid": [[[1, 0]]]}, "MiniGrid's encoding"),
+        ({"mode": "grid", "game_id": "MiniGrid-v0", "grid": [[[1, 0, 0]], [[1, 0, 0]] * 2]}, "MiniGrid's encoding"),
+        ({"mode": "minigrid", "image": "no"}, "MiniGrid's encoding"),
+        ({"mode": "rgb_array"}, "rgb should be"),
+        ({"mode": "rgb_array", "rgb": [[1, 2, 3]]}, "rgb should be"),
+        ({"mode": "rgb_array", "rgb": [[[1, 2, 3]], [[1, 2]]]}, "rgb should be"),
+        ({"mode": "rgb_array", "rgb": [[[1, 2, 256]]]}, "0 to 255"),
+        ({"mode": "rgb_array", "rgb": [[[1, 2, -1]]]}, "0 to 255"),
+        ({"mode": "rgb_array", "rgb": [[["1", "2", "3"]]]}, "0 to 255"),
+        ({"mode": "image", "data": "?"}, "not base64"),
+        ({"mode": "image", "data": 7}, "not 7"),
+        ({"mode": "image", "data": "AAAA" * 30}, "neither a PNG nor a WebP"),
+        ({"mode": "image", "data": "A" * (images.MAX_BASE64 + 1)}, "at most"),
+        ({"mode": "image", "data": BOMB}, "60000 x 60000"),
+        ([], "JSON object"),
+        (7, "JSON object"),
+    ],
+)
+def test_a_payload_that_is_not_what_it_says_is_told_of(payload: Any, told: str) -> None:
+    grid, fault = read_step(json.dumps(payload), None)
+    assert grid is None
+    assert told in fault
+    assert len(fault) < 300
+
+
+def test_an_observation_is_drawn_where_the_payload_is_broken() -> None:
+    grid, fault = read_step('{"mode": "grid", "grid": 5}', "0", game="Taxi-v3")
+    assert grid is not None
+    assert "not 5" in fault
+
+
+@pytest.mark.parametrize("payload", [None, "", "null", "{}", '{"mode": "ansi", "ansi": "x"}', '{"mode": "human"}'])
+def test_a_payload_that_claims_no_picture_is_no_fault(payload: str | None) -> None:
+    assert read_step(payload, None) == (None, "")
+
+
+def test_what_a_step_led_to_is_drawn_rather_than_what_it_began_with() -> None:
+    hole = {"position": {"row": 1, "col": 1}, "holes": [{"row": 1, "col": 1}], "grid_size": 4}
+    before = json.dumps({**hole, "position": {"row": 0, "col": 1}})
+    grid = grid_from(None, before, next_observation=json.dumps(hole), action="1", episode=3, step_index=5)
+    assert grid is not None
+    assert (grid["agent"], grid["marks"]) == ([1, 1], [{"kind": "cracked", "row": 1, "col": 1}])
+
+
 _NAMES = [
     "mode",
     "grid",
@@ -185,6 +356,14 @@ _NAMES = [
     "height",
     "width",
     "is_cliff",
+    "rgb",
+    "image",
+    "data",
+    "direction",
+    "agent_direction",
+    "player_sum",
+    "dealer_card",
+    "usable_ace",
 ]
 _VALUES = (
     st.none()
@@ -193,7 +372,9 @@ _VALUES = (
     | st.integers()
     | st.floats()
     | st.text(max_size=5)
-    | st.sampled_from(["grid", "Taxi-v3", "FrozenLake-v1", "CliffWalking-v0", *TAXI_MAP, *LAKE])
+    | st.sampled_from(
+        ["grid", "rgb_array", "image", "minigrid", "Taxi-v3", "MiniGrid-v0", "Blackjack-v1", *TAXI_MAP, *LAKE, BOMB]
+    )
 )
 _JSON = st.recursive(
     _VALUES,
@@ -201,16 +382,30 @@ _JSON = st.recursive(
     max_leaves=20,
 )
 
+_CELLS = st.lists(st.lists(st.lists(st.integers(-1, 256), min_size=2, max_size=3), max_size=3), max_size=3)
+
 
 @given(
-    _JSON | st.fixed_dictionaries({"mode": st.just("grid")}, optional=dict.fromkeys(_NAMES[1:11], _JSON)),
-    _JSON | st.fixed_dictionaries({"position": _JSON, "grid_size": _JSON, "holes": _JSON}),
+    _JSON
+    | st.fixed_dictionaries(
+        {"mode": st.sampled_from(["grid", "rgb_array", "image", "minigrid"])},
+        optional=dict.fromkeys([*_NAMES[1:11], *_NAMES[-8:]], _JSON | _CELLS),
+    ),
+    _JSON | _CELLS | st.fixed_dictionaries({"position": _JSON, "grid_size": _JSON, "holes": _JSON}),
     _JSON,
-    st.sampled_from(["", "Taxi-v3", "FrozenLake-v1", "CliffWalking-v0", "?"]),
+    st.sampled_from(["", "Taxi-v3", "FrozenLake-v1", "CliffWalking-v0", "MiniGrid-v0", "Blackjack-v1", "?"]),
 )
 def test_any_json_is_drawn_within_bounds_or_not_at_all(payload: Any, seen: Any, action: Any, game: str) -> None:
     grid = draw(payload, seen, action=json.dumps(action), game=game)
     if grid is None:
+        return
+    json.dumps(grid, allow_nan=False)
+    image = grid.get("image")
+    if image is not None:
+        assert len(image["data"]) <= images.MAX_BASE64
+        assert 0 < max(image["width"], image["height"]) <= images.MAX_FILE_SIDE
+    if image is not None or "cards" in grid:
+        assert (grid["tiles"], grid["agent"], grid["marks"]) == ([], None, [])
         return
     assert 0 < len(grid["tiles"]) <= MAX_SIDE
     width = len(grid["tiles"][0])
@@ -219,7 +414,6 @@ def test_any_json_is_drawn_within_bounds_or_not_at_all(payload: Any, seen: Any, 
     for row, col in [grid["agent"] or [0, 0], *([mark["row"], mark["col"]] for mark in grid["marks"]), *grid["walls"]]:
         assert 0 <= row < len(grid["tiles"])
         assert 0 <= col < width
-    json.dumps(grid, allow_nan=False)
 
 
 @given(st.text() | st.none(), st.text() | st.none(), st.text() | st.none())

@@ -14,9 +14,9 @@ import grpc
 import pytest
 
 from live_telemetry_widget import normalize
+from live_telemetry_widget._lock import DirectoryLock
 from live_telemetry_widget._ulid import new_ulid
 from live_telemetry_widget.daemon import config
-from live_telemetry_widget.daemon.lock import DirectoryLock
 from live_telemetry_widget.daemon.log import DurableLog
 from live_telemetry_widget.daemon.refusal import RefusalError
 from live_telemetry_widget.daemon.runs import ENDED, EXEC, FAULT, HSHK, INIT, MAY_FOLLOW, PAUSE, RDY, TERM, Registry

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import grpc
 
+from live_telemetry_widget._lock import DirectoryLock
 from live_telemetry_widget.client import MAX_MESSAGE
 from live_telemetry_widget.daemon import silence
 from live_telemetry_widget.daemon.control import Relay
 from live_telemetry_widget.daemon.dispatch import Dispatcher
-from live_telemetry_widget.daemon.lock import DirectoryLock
 from live_telemetry_widget.daemon.log import DurableLog
 from live_telemetry_widget.daemon.publish import Intake
 from live_telemetry_widget.daemon.runs import Registry

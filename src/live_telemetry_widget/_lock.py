@@ -1,4 +1,4 @@
-"""One daemon per data directory."""
+"""One writer per data directory: a daemon, or a recorder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DirectoryLock:
     Raises
     ------
     RecordingError
-        Another daemon holds it; the message names its process id.
+        Another daemon or recorder holds it; the message names its process id.
     """
 
     def __init__(self, data_dir: pathlib.Path, otherwise: str = "stop it, or give this one another --data-dir") -> None:
@@ -36,16 +36,16 @@ class DirectoryLock:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             lock(self._descriptor)
-        except OSError as error:
+        except OSError:
             holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() if os.name == "posix" else ""
             os.close(self._descriptor)
-            msg = f"another daemon{f' (process {holder})' if holder else ''} uses {data_dir}; {otherwise}"
-            raise RecordingError(msg) from error
+            msg = f"another daemon or recorder{f' (process {holder})' if holder else ''} writes to {data_dir}; {otherwise}"
+            raise RecordingError(msg) from None
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
-        """Let another daemon in."""
+        """Let another writer in."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
