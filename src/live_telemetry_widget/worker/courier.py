@@ -168,7 +168,7 @@ class Courier:
             confirmed_steps=self.confirmed["steps"],
             confirmed_episodes=self.confirmed["episodes"],
             recovered=self.recovered.total(),
-            waiting=self.waiting(),
+            waiting=max(0, self.waiting()),
             spooled_bytes=self._spool.size,
             dropped=self.dropped,
             not_recorded=self._gate.turned_away,
@@ -233,6 +233,7 @@ class Courier:
         header = {"run_id": options.run_id, "address": options.address, "config": options.run_config()}
         self._spool = Spool(options.spool_dir, header)
         self._link = Link(self._registration, self._spool.producer)
+        _warm_up()
         self._ready.set()
         sending = asyncio.create_task(self._send())
         hearing: list[asyncio.Task[None]] = []
@@ -336,10 +337,11 @@ class Courier:
         taken = rows[:number]
         # The training thread appends meanwhile: both are one operation on the list.
         del rows[:number]
+        new = collections.Counter[str]()
         for kind, batch in self._encoder.encode(taken, last=last):
             first = self._next[kind]
             self._next[kind] += batch.num_rows
-            self.taken[kind] += batch.num_rows
+            new[kind] += batch.num_rows
             self._spool.append(kind, first, batch.num_rows, bytes(_chunks.encode(batch)))
             self._queued.set()
         if policy == "block":
@@ -350,6 +352,8 @@ class Courier:
         elif self._spool.size >= limit:
             self._gate.close(f"the spool's limit of {limit:,} bytes was reached while the daemon was away")
             _LOG.warning("run %s: recording has stopped: %s", self.run_id, self._gate.off)
+        # Last, so that whoever sees them taken sees what has become of them.
+        self.taken.update(new)
 
     def _drop(self, rows: int) -> None:
         if not self.dropped:
@@ -464,6 +468,13 @@ class Courier:
             self.refused = link.lost
             self.failure = link.failure
             self._gate.close(f"the daemon refuses this run's telemetry: {link.failure}")
+
+
+def _warm_up() -> None:
+    """Have everything loaded: pyarrow imports pandas with its first array, and a program that ends can import nothing any more."""
+    encoder = Encoder("", "", "", count=lambda _: None)
+    for _, batch in encoder.encode([(0, 0, 0.0, 0, True, False, None, None, None, {"of": 1})], last=True):
+        _chunks.decode(bytes(_chunks.encode(batch)))
 
 
 def _note_trouble(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

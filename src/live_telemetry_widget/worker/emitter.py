@@ -41,7 +41,7 @@ Observations = Literal["full", "summary", "none"]
 
 #: With so many steps in the list its thread is woken; with so many times more the training thread waits for it.
 _WAKE_AT: Final = 8_192
-_WAIT_AT: Final = 32
+_WAIT_AT: Final = 4
 #: Seconds that making an emitter waits for the daemon's answer, which may be no.
 _PATIENCE: Final = 1.0
 _MEBIBYTE: Final = 1024 * 1024
@@ -440,8 +440,7 @@ class Emitter:
         reason
             Why, for people.
         timeout
-            Seconds. What the daemon has not confirmed then stays in the spool: the next emitter of the same run and ``spool_dir`` delivers it,
-            or :func:`~live_telemetry_widget.deliver_spool`.
+            Seconds. What the daemon has not confirmed then stays in the spool: the next emitter of the same run and ``spool_dir`` delivers it.
 
         Returns
         -------
