@@ -81,15 +81,30 @@ export class FakeKernel {
   readonly #listeners = new Set<Listener>();
   #pushedSteps = 0;
   readonly #changed = new Set<number>();
+  readonly #traitListeners = new Set<[string, () => void]>();
+  /** The traits that both sides own. */
+  readonly traits: Record<string, unknown> = { selection: {}, filter: "", step: null };
+  pushes = 0;
+  /** How often the page saved what it set. */
+  saved = 0;
 
   /** The part of an anywidget model that the page uses. */
   readonly model = {
-    get: (): string => "a demo run",
+    get: (name: string): unknown => (name in this.traits ? this.traits[name] : "a demo run"),
+    set: (name: string, value: unknown): void => {
+      this.traits[name] = value;
+    },
+    save_changes: (): void => {
+      this.saved++;
+    },
     on: (name: string, listener: Listener): void => {
       if (name === "msg:custom") this.#listeners.add(listener);
+      else if (name.startsWith("change:")) this.#traitListeners.add([name, listener as () => void]);
     },
     off: (name: string, listener: Listener): void => {
       if (name === "msg:custom") this.#listeners.delete(listener);
+      for (const held of this.#traitListeners)
+        if (held[1] === (listener as () => void)) this.#traitListeners.delete(held);
     },
     send: (content: Record<string, unknown>): void => {
       this.heard.push(content);
@@ -99,7 +114,13 @@ export class FakeKernel {
   };
 
   get listeners(): number {
-    return this.#listeners.size;
+    return this.#listeners.size + this.#traitListeners.size;
+  }
+
+  /** Set a trait as Python does. */
+  setTrait(name: string, value: unknown): void {
+    this.traits[name] = value;
+    for (const [event, listener] of [...this.#traitListeners]) if (event === `change:${name}`) listener();
   }
 
   addSteps(...rows: Row[]): void {
@@ -131,7 +152,7 @@ export class FakeKernel {
       buffers.push(toArrow(changed));
     }
     const state: State = { ...this.state, steps: this.steps.length, episodes: this.episodes.length };
-    const message: Push = { kind: "push", version: VERSION, keyframe, state, spans };
+    const message: Push = { kind: "push", version: VERSION, number: ++this.pushes, keyframe, state, spans };
     this.say(message, buffers);
   }
 
@@ -145,6 +166,6 @@ export class FakeKernel {
     const [first, most] = [Number(ask.first), table === "steps" ? MAX_ROWS : MAX_EPISODES];
     const rows = this[table].slice(first, first + Math.min(Number(ask.count), most));
     const span: Span = { table, first, count: rows.length, total: this[table].length };
-    this.say({ kind: "rows", version: VERSION, id: ask.id, spans: [span] }, [toArrow(rows)]);
+    this.say({ kind: "answer", version: VERSION, id: ask.id, spans: [span] }, [toArrow(rows)]);
   }
 }

@@ -1,20 +1,20 @@
 // The only file that touches the anywidget model: kernel messages in, questions out.
 
 import type { AnyModel } from "@anywidget/types";
+import { type Acks, makeAcks } from "./acks.ts";
+import { type Channel, type CommMaker, openChannel } from "./channel.ts";
 import {
-  type AskRows,
+  type AnswerMessage,
+  type AnswerSpan,
   type KernelMessage,
-  type PageMessage,
   type Push,
   parseMessage,
-  type Rows,
-  type Span,
-  type TableName,
+  type Seen,
   VERSION,
 } from "./messages.ts";
 
 /** What of a model is used here, so that a test or a report can be one. */
-export type Model = Pick<AnyModel, "on" | "off" | "send">;
+export type Model = Pick<AnyModel, "get" | "on" | "off" | "send"> & { readonly widget_manager?: unknown };
 
 export interface Clock {
   now(): number;
@@ -30,26 +30,34 @@ export const browserClock: Clock = {
 };
 
 export interface Answer {
-  spans: Span[];
+  spans: AnswerSpan[];
   buffers: DataView[];
+  /** Everything that stands in the answer; whoever asked checks what it takes from it. */
+  fields: Readonly<Record<string, unknown>>;
 }
 
 export interface Handlers {
   push(push: Push, buffers: DataView[]): void;
-  /** Rows that this page asked for and no longer waits for: the kernel was busy for longer than the timeout. */
-  late(answer: Answer): void;
+  /** What this page asked for and no longer waits for: the kernel was busy for longer than the timeout. */
+  late(kind: string, answer: Answer): void;
   /** A message that is none; text for a person. */
   faulted(message: string): void;
 }
 
 export interface Link {
-  askRows(table: TableName, first: number, count: number): Promise<Answer>;
+  /**
+   * Ask the kernel. Fails with its words when it refuses, and with an Error when it does not answer in time: while a cell is busy
+   * it may not, and the page must be useful meanwhile.
+   */
+  ask(kind: string, fields: Record<string, unknown>): Promise<Answer>;
   close(): void;
 }
 
 export const ASK_TIMEOUT_MS = 15_000;
+const MOST_EXPIRED = 64;
 
 interface Waiting {
+  message: object;
   resolve(answer: Answer): void;
   reject(reason: Error): void;
   stopClock(): void;
@@ -62,30 +70,39 @@ interface Waiting {
  * and an answer to somebody else's question is left alone.
  */
 export function openLink(model: Model, handlers: Handlers, clock: Clock = browserClock, random = Math.random): Link {
-  const firstId = 1 + Math.floor(random() * 2 ** 30) * 2 ** 20;
-  let nextId = firstId;
+  let nextId = 1 + Math.floor(random() * 2 ** 30) * 2 ** 20;
   const waiting = new Map<number, Waiting>();
+  /** What was not answered in time, by number. */
+  const expired = new Map<number, string>();
 
   const receive = (content: unknown, views: DataView[] = []): void => {
     let message: KernelMessage;
     try {
       message = parseMessage(content);
-      if (message.kind !== "refused" && message.spans.length !== views.length) {
+      if (message.kind !== "refused" && message.spans.length > views.length) {
         throw new Error(`a ${message.kind} names ${message.spans.length} buffers and brings ${views.length}`);
       }
-      if (message.kind === "push") handlers.push(message, views);
-      else if (message.kind === "rows") answered(message, views);
+      if (message.kind === "push") pushed(message, views);
+      else if (message.kind === "answer") answered(message, views);
       else settle(message.id)?.reject(new Error(message.message));
     } catch (error) {
       handlers.faulted(error instanceof Error ? error.message : String(error));
     }
   };
 
-  const answered = (message: Rows, buffers: DataView[]): void => {
-    const answer = { spans: message.spans, buffers };
+  const pushed = (push: Push, buffers: DataView[]): void => {
+    const begun = performance.now();
+    handlers.push(push, buffers);
+    acks?.pushed(push.number, performance.now() - begun);
+  };
+
+  const answered = (message: AnswerMessage, buffers: DataView[]): void => {
+    const answer: Answer = { spans: message.spans, buffers, fields: message };
     const asked = settle(message.id);
+    const kind = expired.get(message.id);
+    expired.delete(message.id);
     if (asked) asked.resolve(answer);
-    else if (message.id >= firstId && message.id < nextId) handlers.late(answer);
+    else if (kind !== undefined) handlers.late(kind, answer);
   };
 
   const settle = (id: number): Waiting | undefined => {
@@ -95,20 +112,42 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
     return held;
   };
 
-  const send = (message: PageMessage): void => model.send(message);
+  let acks: Acks | null = null;
+
+  const onOpen = (): void => {
+    acks ??= makeAcks((ack) => {
+      const seen: Seen = { kind: "seen", version: VERSION, ...ack };
+      if (channel?.open) channel.send(seen);
+    }, clock);
+    // What was asked over the widget's comm may wait for a cell there; an answer that comes twice is left alone.
+    for (const { message } of waiting.values()) channel?.send(message);
+  };
+
+  const send = (message: object): void => {
+    if (channel?.open) channel.send(message);
+    else model.send(message);
+  };
 
   model.on("msg:custom", receive);
-  send({ kind: "ready", version: VERSION });
+  model.send({ kind: "ready", version: VERSION });
+  const maker = model.widget_manager as CommMaker | undefined;
+  const viewId = String(model.get("view_id"));
+  const channel: Channel | null = maker
+    ? openChannel(maker, viewId, { opened: onOpen, received: receive }, clock)
+    : null;
 
   return {
-    askRows(table, first, count) {
+    ask(kind, fields) {
       const id = nextId++;
-      const message: AskRows = { kind: "ask_rows", version: VERSION, id, table, first, count };
+      const message = { ...fields, kind, version: VERSION, id };
       return new Promise<Answer>((resolve, reject) => {
         const stopClock = clock.after(ASK_TIMEOUT_MS, () => {
+          channel?.failed();
+          expired.set(id, kind);
+          for (const [oldest] of expired) if (expired.size > MOST_EXPIRED) expired.delete(oldest);
           settle(id)?.reject(new Error(`the kernel did not answer within ${ASK_TIMEOUT_MS / 1000} s`));
         });
-        waiting.set(id, { resolve, reject, stopClock });
+        waiting.set(id, { message, resolve, reject, stopClock });
         try {
           send(message);
         } catch (error) {
@@ -118,6 +157,8 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
     },
     close() {
       model.off("msg:custom", receive);
+      acks?.close();
+      channel?.close();
       for (const id of [...waiting.keys()]) settle(id)?.reject(new Error("the view was closed"));
     },
   };

@@ -1,7 +1,7 @@
 // Every message between the kernel and the page: the twin of src/live_telemetry_widget/view/messages.py.
 // What a field means is said there; here is its type, and the check that a message is one.
 
-export const VERSION = 1;
+export const VERSION = 2;
 /** At most so many steps in one push or one answer. */
 export const MAX_ROWS = 500;
 /** At most so many episodes in one push or one answer. */
@@ -89,16 +89,21 @@ export interface State {
 export interface Push {
   kind: "push";
   version: number;
+  number: number;
   keyframe: boolean;
   state: State;
   spans: Span[];
 }
 
-export interface Rows {
-  kind: "rows";
+/** Which rows an answer's buffer holds, of a table that may be another than those two. */
+export type AnswerSpan = Omit<Span, "table"> & { table: string };
+
+/** What else stands in it is the business of whoever asked. */
+export interface AnswerMessage extends Record<string, unknown> {
+  kind: "answer";
   version: number;
   id: number;
-  spans: Span[];
+  spans: AnswerSpan[];
 }
 
 export interface Refused {
@@ -108,23 +113,29 @@ export interface Refused {
   message: string;
 }
 
-export type KernelMessage = Push | Rows | Refused;
+export type KernelMessage = Push | AnswerMessage | Refused;
 
 export interface Ready {
   kind: "ready";
   version: number;
 }
 
-export interface AskRows {
-  kind: "ask_rows";
+/** A question; what else stands in it is said by its kind. */
+export interface Ask extends Record<string, unknown> {
+  kind: string;
   version: number;
   id: number;
-  table: TableName;
-  first: number;
-  count: number;
 }
 
-export type PageMessage = Ready | AskRows;
+export interface Seen {
+  kind: "seen";
+  version: number;
+  number: number;
+  cost: number;
+  hidden: boolean;
+}
+
+export type PageMessage = Ready | Ask;
 
 /** What came is not a message that this page understands; the text says what was expected where. */
 export class MessageError extends Error {
@@ -135,8 +146,8 @@ export class MessageError extends Error {
 export function parseMessage(value: unknown): KernelMessage {
   const message = record(value, "message");
   const kind = message.kind;
-  if (kind !== "push" && kind !== "rows" && kind !== "refused") {
-    throw new MessageError(`unknown kind of message ${show(kind)}; this page knows "push", "rows" and "refused"`);
+  if (kind !== "push" && kind !== "answer" && kind !== "refused") {
+    throw new MessageError(`unknown kind of message ${show(kind)}; this page knows "push", "answer" and "refused"`);
   }
   if (message.version !== VERSION) {
     throw new MessageError(
@@ -144,12 +155,13 @@ export function parseMessage(value: unknown): KernelMessage {
     );
   }
   if (kind === "push") {
+    whole(message, "number", kind);
     boolean(message, "keyframe", kind);
     state(message.state);
     each(message, "spans", kind, span);
-  } else if (kind === "rows") {
+  } else if (kind === "answer") {
     whole(message, "id", kind);
-    each(message, "spans", kind, span);
+    each(message, "spans", kind, answerSpan);
   } else {
     whole(message, "id", kind);
     text(message, "message", kind);
@@ -229,8 +241,14 @@ function cell(value: unknown, where: string): void {
 }
 
 function span(value: unknown, where: string): void {
+  const { table } = record(value, where);
+  check(table === "steps" || table === "episodes", `${where}.table`, "a table's name", table);
+  answerSpan(value, where);
+}
+
+function answerSpan(value: unknown, where: string): void {
   const fields = record(value, where);
-  check(fields.table === "steps" || fields.table === "episodes", `${where}.table`, "a table's name", fields.table);
+  text(fields, "table", where);
   for (const name of ["first", "count", "total"]) {
     whole(fields, name, where);
     check((fields[name] as number) >= 0, `${where}.${name}`, "0 or more", fields[name]);

@@ -2,7 +2,7 @@
 
 import { frameFrom } from "./frames.ts";
 import { type Answer, browserClock, type Clock, type Handlers, type Link } from "./link.ts";
-import { MAX_EPISODES, MAX_ROWS, type Push, type Span, type State, type TableName } from "./messages.ts";
+import { type AnswerSpan, MAX_EPISODES, MAX_ROWS, type Push, type State, type TableName } from "./messages.ts";
 import { KeyedRows, type RowSource, SparseRows } from "./rows.ts";
 
 const HIDDEN = new Set(["run_id", "seq_id", "row"]);
@@ -92,8 +92,8 @@ export class RunState implements Handlers {
     this.#take(push.spans, buffers);
   }
 
-  late(answer: Answer): void {
-    this.#take(answer.spans, answer.buffers);
+  late(kind: string, answer: Answer): void {
+    if (kind === "ask_rows") this.#take(answer.spans, answer.buffers);
   }
 
   faulted(message: string): void {
@@ -101,8 +101,9 @@ export class RunState implements Handlers {
     this.#notify();
   }
 
-  #take(spans: Span[], buffers: DataView[]): void {
+  #take(spans: readonly AnswerSpan[], buffers: DataView[]): void {
     for (const [i, span] of spans.entries()) {
+      if (!isTable(span.table)) continue;
       const frame = frameFrom(buffers[i] as DataView);
       this.#store(span.table).insert(span.first, frame, span.total);
       if (span.table === "episodes") this.episodesRevision++;
@@ -198,7 +199,7 @@ export class RunState implements Handlers {
     const token = {};
     this.#asked.set(token, range);
     link
-      .askRows(range.table, range.first, range.end - range.first)
+      .ask("ask_rows", { table: range.table, first: range.first, count: range.end - range.first })
       .then((answer) => {
         this.#asked.delete(token);
         if (this.#closed) return;
@@ -217,4 +218,8 @@ export class RunState implements Handlers {
   #notify(): void {
     for (const listener of this.#listeners) listener();
   }
+}
+
+function isTable(name: string): name is TableName {
+  return name === "steps" || name === "episodes";
 }

@@ -5,15 +5,18 @@ import { makeChart } from "./chart.ts";
 import { makeEpisodes } from "./episodes.ts";
 import { makeGrid } from "./grid.ts";
 import { openLink } from "./link.ts";
+import type { Page } from "./page.ts";
 import { RunState } from "./run-state.ts";
 import { scheduled } from "./schedule.ts";
+import { Selection } from "./selection.ts";
 import { makeStatus } from "./status.ts";
 import { makeSteps } from "./steps.ts";
 import { makeTabs } from "./tabs.ts";
 import { watchTheme } from "./theme.ts";
+import { type SelectionTraits, shareSelection } from "./traits.ts";
 import "./style.css";
 
-interface Traits extends Record<string, unknown> {
+interface Traits extends SelectionTraits {
   title: string;
   /** Names the model: hosts hand a new proxy of it to each call, so the object itself says nothing. */
   view_id: string;
@@ -21,7 +24,8 @@ interface Traits extends Record<string, unknown> {
 type Model = AnyModel<Traits>;
 
 /** One view of a run in `el`; returns what takes it away without a trace. */
-export function renderView(run: RunState, model: Pick<Model, "get" | "on" | "off">, el: HTMLElement): () => void {
+export function renderView(page: Page, model: Pick<Model, "get" | "on" | "off">, el: HTMLElement): () => void {
+  const { run } = page;
   const root = document.createElement("section");
   root.className = "ltw";
   root.dataset.testid = "ltw-root";
@@ -69,24 +73,28 @@ export function renderView(run: RunState, model: Pick<Model, "get" | "on" | "off
 
 /** A host may call the factory once for many models. */
 export default () => {
-  const runs = new Map<string, RunState>();
+  const pages = new Map<string, Page>();
   return {
     initialize({ model }: { model: Model }): () => void {
       const run = new RunState();
+      const selection = new Selection();
       const id = model.get("view_id");
-      runs.set(id, run);
+      const stopSharing = shareSelection(model as never, selection);
       const link = openLink(model, run);
+      pages.set(id, { run, selection, link });
       run.connect(link);
       return () => {
-        runs.delete(id);
+        pages.delete(id);
+        stopSharing();
         link.close();
+        selection.close();
         run.close();
       };
     },
     render({ model, el }: { model: Model; el: HTMLElement }): () => void {
-      const run = runs.get(model.get("view_id"));
-      if (!run) throw new Error("render was called for a model that was not initialised");
-      return renderView(run, model, el);
+      const page = pages.get(model.get("view_id"));
+      if (!page) throw new Error("render was called for a model that was not initialised");
+      return renderView(page, model, el);
     },
   };
 };

@@ -17,7 +17,7 @@ function page(kernel: FakeKernel, random = 0.5) {
 }
 
 const answer = (id: unknown, first = 0): [object, DataView[]] => [
-  { kind: "rows", version: VERSION, id, spans: [{ table: "steps", first, count: 1, total: 9 }] },
+  { kind: "answer", version: VERSION, id, spans: [{ table: "steps", first, count: 1, total: 9 }] },
   [toArrow([{ step_index: first }])],
 ];
 
@@ -35,8 +35,8 @@ test("answers find their question, in whatever order they come", async () => {
   const kernel = new FakeKernel();
   kernel.deliver = () => {};
   const { link } = page(kernel);
-  const one = link.askRows("steps", 1, 1);
-  const two = link.askRows("steps", 2, 1);
+  const one = link.ask("ask_rows", { table: "steps", first: 1, count: 1 });
+  const two = link.ask("ask_rows", { table: "steps", first: 2, count: 1 });
   const [, first, second] = kernel.heard;
   expect(second).toMatchObject({ kind: "ask_rows", table: "steps", first: 2, count: 1 });
   kernel.say(...answer(second?.id, 2));
@@ -50,7 +50,7 @@ test("another page's answers are left alone", async () => {
   kernel.deliver = () => {};
   const mine = page(kernel, 0.25);
   const theirs = page(kernel, 0.75);
-  const asked = theirs.link.askRows("steps", 4, 1);
+  const asked = theirs.link.ask("ask_rows", { table: "steps", first: 4, count: 1 });
   kernel.say(...answer(kernel.heard.at(-1)?.id, 4));
   expect((await asked).spans[0]?.first).toBe(4);
   expect(mine.handlers.late).not.toHaveBeenCalled();
@@ -61,20 +61,22 @@ test("a question without an answer fails after its time; an answer that comes la
   const kernel = new FakeKernel();
   kernel.deliver = () => {};
   const { link, clock, handlers } = page(kernel);
-  const asked = link.askRows("steps", 1, 1);
+  const asked = link.ask("ask_rows", { table: "steps", first: 1, count: 1 });
   const failed = expect(asked).rejects.toThrow("did not answer within 15 s");
   await clock.pass(ASK_TIMEOUT_MS);
   await failed;
   kernel.say(...answer(kernel.heard.at(-1)?.id, 1));
   expect(handlers.late).toHaveBeenCalledTimes(1);
-  expect((handlers.late.mock.calls[0] as [Answer])[0].spans[0]?.first).toBe(1);
+  const [kind, late] = handlers.late.mock.calls[0] as [string, Answer];
+  expect(kind).toBe("ask_rows");
+  expect(late.spans[0]?.first).toBe(1);
 });
 
 test("a refusal fails the question with the kernel's words", async () => {
   const kernel = new FakeKernel();
   kernel.deliver = () => {};
   const { link, clock } = page(kernel);
-  const asked = link.askRows("steps", 1, 1);
+  const asked = link.ask("ask_rows", { table: "steps", first: 1, count: 1 });
   kernel.say({ kind: "refused", version: VERSION, id: kernel.heard.at(-1)?.id, message: "no such table" });
   await expect(asked).rejects.toThrow("no such table");
   expect(clock.pending).toBe(0);
@@ -89,6 +91,7 @@ test("what is no message is told, and the next one still counts", () => {
     {
       kind: "push",
       version: VERSION,
+      number: 1,
       keyframe: true,
       state: BLANK,
       spans: [{ table: "steps", first: 0, count: 0, total: 0 }],
@@ -105,7 +108,7 @@ test("a closed link hears nothing, fails what it waited for and leaves no timer"
   const kernel = new FakeKernel();
   kernel.deliver = () => {};
   const { link, clock, handlers } = page(kernel);
-  const asked = link.askRows("steps", 1, 1);
+  const asked = link.ask("ask_rows", { table: "steps", first: 1, count: 1 });
   link.close();
   await expect(asked).rejects.toThrow("closed");
   expect(clock.pending).toBe(0);

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ClosedError,
         ConnectError,
         DaemonError,
+        NoDataError,
         RecordingError,
         RunCancelledError,
         RunNotFoundError,
@@ -50,6 +51,7 @@ _HOME: Final = {
     "ClosedError": "errors",
     "ConnectError": "errors",
     "DaemonError": "errors",
+    "NoDataError": "errors",
     "Problem": "schema",
     "Recording": "session",
     "RecordingError": "errors",
@@ -112,6 +114,7 @@ __all__ = [  # noqa: RUF022 - the order in which one meets them
     "RecordingError",
     "WorkerError",
     "RunCancelledError",
+    "NoDataError",
     "ClosedError",
     "__version__",
 ]

@@ -10,7 +10,9 @@
     ├── RecordingError        a file that is not a recording, is locked, or is from a newer version
     ├── WorkerError           the worker command could not be started
     ├── RunCancelledError     somebody cancelled the run; raised in the training loop by its next step
+    ├── QueryError            an expression that selects rows cannot be read, or does not fit the columns (also a ValueError)
     ├── MissingPackageError   what was asked for needs an optional package (also an ImportError)
+    ├── NoDataError           the run holds nothing of what a figure or a picture is made from (also a LookupError)
     └── ClosedError           use of a client, hub, server or emitter after it was closed
 
 What comes in from the wire never raises one of these into a stream: it is counted in ``run.problems`` instead.
@@ -51,8 +53,37 @@ class RunCancelledError(TelemetryError):
     """Somebody cancelled the run of an emitter."""
 
 
+class QueryError(TelemetryError, ValueError):
+    """An expression that selects rows cannot be read, or does not fit the columns.
+
+    Attributes
+    ----------
+    reason
+        What is wrong, in one line.
+    expression
+        What was given.
+    position
+        Of the place in `expression`, in characters from 0.
+    near
+        Names that may have been meant, nearest first.
+    """
+
+    def __init__(self, reason: str, expression: str, position: int, near: tuple[str, ...] = ()) -> None:
+        self.reason, self.expression, self.position, self.near = reason, expression, position, near
+        line = "".join(" " if letter.isspace() else letter for letter in expression)
+        super().__init__(f"{reason}\n  {line}\n  {' ' * position}^" if expression else reason)
+
+    def __reduce__(self) -> tuple[type[QueryError], tuple[str, str, int, tuple[str, ...]]]:
+        """Let it be sent to another process, as pickle makes an exception of its message alone."""
+        return QueryError, (self.reason, self.expression, self.position, self.near)
+
+
 class MissingPackageError(TelemetryError, ImportError):
     """What was asked for needs an optional package that is not installed."""
+
+
+class NoDataError(TelemetryError, LookupError):
+    """The run holds nothing of what was to be drawn."""
 
 
 class ClosedError(TelemetryError):

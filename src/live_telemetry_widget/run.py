@@ -27,6 +27,7 @@ import pandas as pd
 
 from live_telemetry_widget import _columns
 from live_telemetry_widget.errors import ClosedError, ConnectError, RunNotFoundError, WaitTimeoutError
+from live_telemetry_widget.report import kept
 
 if TYPE_CHECKING:
     import os
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from live_telemetry_widget.frames import RunFrames
     from live_telemetry_widget.live import LiveView
     from live_telemetry_widget.recorder import Recorded, Tape
+    from live_telemetry_widget.report.kept import Embed
+    from live_telemetry_widget.report.plots import Plots
     from live_telemetry_widget.schema import RunState
     from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
@@ -371,19 +374,82 @@ class Run:
         if self._tape is not None:
             self._tape.close()
 
-    def view(self, agent: str | None = None) -> LiveTelemetryWidget:
+    def view(self, agent: str | None = None, *, embed: Embed | None = None) -> LiveTelemetryWidget:
         """Return the live view, an ipywidget like any other; the same one until it is closed.
 
         Parameters
         ----------
         agent
             Show only this agent; all of them otherwise.
+        embed
+            What a saved notebook keeps for those who open it without a kernel, as of when the view is shown: ``"summary"`` (at first),
+            the totals, the return curve and some rows; ``"none"``, only that there was a view. None: as it was chosen last.
+
+        Raises
+        ------
+        ValueError
+            `embed` is nothing of that.
         """
+        if embed is not None:
+            embed = kept.check(embed)
         with self._lock:
             view = self._views.get(agent)
             if view is None or view.closed:
                 view = self._views[agent] = self.open_view(agent)
+            view.embed = embed or view.embed
             return view.widget
+
+    @property
+    def plot(self) -> Plots:
+        """Figures of the run: ``run.plot.returns()``, ``lengths``, ``outcomes``, ``visits``, ``q_values``; the numbers of each, ``returns_data()`` and so on."""
+        from live_telemetry_widget.report.plots import Plots  # noqa: PLC0415 - data alone needs no figures
+
+        return Plots(self._feed, lambda: self._loaded().episodes())
+
+    def to_gif(
+        self,
+        path: str | os.PathLike[str],
+        episode: int,
+        *,
+        agent: str | None = None,
+        worker: str | None = None,
+        **options: Any,  # noqa: ANN401 - of animate
+    ) -> pathlib.Path:
+        """Write an episode as a moving picture and return where; needs Pillow (``live_telemetry_widget[gif]``).
+
+        Parameters
+        ----------
+        path
+            ``.gif``, ``.png`` or ``.apng`` (animated PNG), or ``.webp``.
+        episode
+            As in the ``episode`` column.
+        agent, worker
+            Whose, where several have an episode of that number.
+        **options
+            ``fps=4``, ``cell=48`` (pixels a tile), ``dark=False``, ``captions=True``.
+
+        Raises
+        ------
+        RunNotFoundError
+            There is no such episode.
+        NoDataError
+            None of its steps can be drawn.
+        MissingPackageError
+            Pillow is not installed.
+        ValueError
+            Several agents have such an episode, or `path` ends otherwise.
+        """
+        from live_telemetry_widget.report.animation import animate  # noqa: PLC0415 - few need it
+
+        number = episode_number(episode)
+        found = self._loaded().find(number, agent, worker)
+        if not found:
+            raise RunNotFoundError(self._no_episode(number, agent, worker))
+        if len(found) > 1:
+            who = ", ".join(f"agent={held.agent_id!r}, worker={held.worker_id!r}" for held in found[:5])
+            msg = f"{len(found)} have an episode {number}; say which: {who}"
+            raise ValueError(msg)
+        return animate(self._feed, self._feed.frames.episode_table(found), path, **options)
 
     def open_view(self, agent: str | None = None) -> LiveView:
         """Return a view of its own beside the one of :meth:`view`; whoever opens it closes it."""
@@ -408,4 +474,5 @@ class Run:
     def _repr_mimebundle_(self, **_: object) -> Any:  # noqa: ANN401 - whatever the widget returns
         bundle = self.view()._repr_mimebundle_()
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        return {**data, "text/plain": repr(self)}, metadata
+        said = f"{self!r}\n{data['text/plain']}" if "text/html" in data else repr(self)
+        return {**data, "text/plain": said}, metadata

@@ -81,10 +81,10 @@ def read(buffer: bytes) -> pa.Table:
 
 
 def test_a_keyframe_stands_on_its_own(view: LiveView, page: Page) -> None:
-    view._on_page({"kind": "ready", "version": 1})
+    view._on_page({"kind": "ready", "version": 2})
     wait_for(lambda: page.last("push", keyframe=True), "a keyframe")
     message, buffers = page.last("push", keyframe=True) or ({}, [])
-    golden("push-keyframe", message)
+    golden("push-keyframe", {**message, "number": 1})
     steps, episodes = map(read, buffers)
     assert [span["table"] for span in message["spans"]] == ["steps", "episodes"]
     assert message["spans"][0] == {"table": "steps", "first": 250, "count": 500, "total": 750}
@@ -95,12 +95,12 @@ def test_a_keyframe_stands_on_its_own(view: LiveView, page: Page) -> None:
 
 
 def test_rows_that_are_asked_for_are_answered_with_the_askers_number(view: LiveView, page: Page) -> None:
-    ask = {"kind": "ask_rows", "version": 1, "id": 2**50, "table": "steps", "first": 10, "count": 5}
+    ask = {"kind": "ask_rows", "version": 2, "id": 2**50, "table": "steps", "first": 10, "count": 5}
     golden("ask_rows", ask)
     view._on_page(ask)
-    wait_for(lambda: page.last("rows"), "an answer")
-    message, buffers = page.last("rows") or ({}, [])
-    golden("rows", message)
+    wait_for(lambda: page.last("answer"), "an answer")
+    message, buffers = page.last("answer") or ({}, [])
+    golden("answer", message)
     wanted = view.feed.frames.rows(10, 5)
     assert read(buffers[0]).column("step_index").to_pylist() == wanted.column("step_index").to_pylist()
 
@@ -125,10 +125,10 @@ def test_what_is_not_understood_is_refused_in_words(view: LiveView, page: Page, 
 
 def test_rows_beyond_the_ends_are_answered_with_what_there_is(view: LiveView, page: Page) -> None:
     for number, (first, count, rows) in enumerate([(745, 100, 5), (10_000, 5, 0), (0, 10**9, 500)]):
-        ask = {"kind": "ask_rows", "version": 1, "id": number, "table": "steps", "first": first, "count": count}
+        ask = {"kind": "ask_rows", "version": 2, "id": number, "table": "steps", "first": first, "count": count}
         view._on_page(ask)
-        wait_for(lambda number=number: page.last("rows", id=number), "an answer")
-        message, buffers = page.last("rows", id=number) or ({}, [])
+        wait_for(lambda number=number: page.last("answer", id=number), "an answer")
+        message, buffers = page.last("answer", id=number) or ({}, [])
         assert message["spans"][0]["count"] == rows == read(buffers[0]).num_rows
 
 
@@ -145,7 +145,7 @@ def test_a_page_that_has_not_answered_gets_keyframes_and_nothing_without_news(pa
 
 
 def test_changes_are_coalesced_and_only_what_is_new_is_sent(view: LiveView, page: Page) -> None:
-    view._on_page({"kind": "ready", "version": 1})
+    view._on_page({"kind": "ready", "version": 2})
     wait_for(lambda: page.last("push", keyframe=True), "a keyframe")
     page.messages.clear()
     for step in range(2_000):

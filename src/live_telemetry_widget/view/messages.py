@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.grids import Grid
 
 #: Raised when a field changes its meaning; a page that meets another number says so instead of guessing.
-VERSION: Final = 1
+VERSION: Final = 2
 
 #: At most so many steps in one push or one answer; what is between is asked for when it is looked at.
 MAX_ROWS: Final = 500
@@ -78,22 +78,27 @@ class Push(TypedDict):
 
     kind: Literal["push"]
     version: int
+    number: int  # counts the view's pushes, from 1
     keyframe: bool
     state: State
     spans: list[Span]  # one for each buffer
 
 
-class Rows(TypedDict):
-    """Kernel to page: the answer to :class:`AskRows`."""
+class Answer(TypedDict):
+    """Kernel to page: the answer to the question of that number.
 
-    kind: Literal["rows"]
+    Whatever else a kind of question is answered with stands beside these fields; its own module says what. Answers are made by
+    :func:`live_telemetry_widget.view.questions.answer`.
+    """
+
+    kind: Literal["answer"]
     version: int
     id: int
-    spans: list[Span]
+    spans: list[Span]  # of the first buffers; [] when what the buffers hold is said by other fields
 
 
 class Refused(TypedDict):
-    """Kernel to page: why an ask was not answered."""
+    """Kernel to page: why a question was not answered."""
 
     kind: Literal["refused"]
     version: int
@@ -108,8 +113,25 @@ class Ready(TypedDict):
     version: int
 
 
+class Hello(TypedDict):
+    """Kernel to page, over the request channel: it is open, and questions may come over it."""
+
+    kind: Literal["hello"]
+    version: int
+
+
+class Seen(TypedDict):
+    """Page to kernel, over the request channel, never answered: what was pushed is shown. At most once a second."""
+
+    kind: Literal["seen"]
+    version: int
+    number: int  # of the newest push that is shown
+    cost: float  # milliseconds of the page's time that a push takes
+    hidden: bool  # nobody looks: the tab is in the background
+
+
 class AskRows(TypedDict):
-    """Page to kernel: send these rows of a table."""
+    """Page to kernel: send these rows of a table. Every question has `kind`, `version` and `id` and is answered under its `id`."""
 
     kind: Literal["ask_rows"]
     version: int

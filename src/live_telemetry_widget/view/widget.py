@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import anywidget
 import traitlets
 
+from live_telemetry_widget.view import selection as selections
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -37,6 +39,13 @@ class LiveTelemetryWidget(anywidget.AnyWidget):
         What screen readers call the view.
     view_id : str, owned by the kernel, constant
         Tells the models of one page apart: a front end hands the bundle a new proxy of the model with each call.
+    selection : dict, owned by both sides
+        What is selected (:class:`~live_telemetry_widget.view.selection.Selection`): observe it to hear what a person chose, set it to
+        move the page. The later one wins.
+    filter : str, owned by both sides
+        ``selection["filter"]`` by itself, for ``jslink`` with a text field.
+    step : int or None, owned by both sides
+        ``selection["step"]`` by itself, for ``jslink`` with a slider.
     """
 
     _esm = _bundle("widget.js")
@@ -45,6 +54,28 @@ class LiveTelemetryWidget(anywidget.AnyWidget):
     title = traitlets.Unicode("", help="What screen readers call the view; owned by the kernel.").tag(sync=True)
     view_id = traitlets.Unicode(help="Tells models apart; owned by the kernel, constant.").tag(sync=True)
 
+    selection = traitlets.Dict(help="What is selected; owned by both sides.").tag(sync=True)
+    filter = traitlets.Unicode("", help='selection["filter"]; owned by both sides.').tag(sync=True)
+    step = traitlets.Int(None, allow_none=True, help='selection["step"]; owned by both sides.').tag(sync=True)
+
+    @traitlets.default("selection")
+    def _new_selection(self) -> selections.Selection:
+        return selections.nothing()
+
+    @traitlets.validate("selection")
+    def _check_selection(self, proposal: dict[str, object]) -> selections.Selection:
+        return selections.checked(proposal["value"])
+
+    @traitlets.observe("selection")
+    def _part_selection(self, change: dict[str, Any]) -> None:
+        self.filter, self.step = change["new"]["filter"], change["new"]["step"]
+
+    @traitlets.observe("filter", "step")
+    def _join_selection(self, change: dict[str, Any]) -> None:
+        name, value = change["name"], change["new"]
+        if self.selection[name] != value and not (name == "step" and self.selection["live"]):
+            self.selection = {**self.selection, name: value}
+
     @traitlets.default("view_id")
     def _new_view_id(self) -> str:
         return uuid.uuid4().hex
@@ -52,14 +83,23 @@ class LiveTelemetryWidget(anywidget.AnyWidget):
     def __init__(self, handler: Callable[[dict[str, Any]], None], **traits: object) -> None:
         super().__init__(**traits)
         self._handler = handler
+        #: What goes into an output beside the view when it is shown, by MIME type: for those who have no kernel.
+        self.beside: Callable[[], dict[str, str]] = dict
         self.on_msg(self._on_page_message)
 
-    def push(self, message: messages.Push | messages.Rows | messages.Refused, buffers: Sequence[bytes] = ()) -> bool:
+    def push(self, message: messages.Push | messages.Answer | messages.Refused, buffers: Sequence[bytes] = ()) -> bool:
         """Send a message to every page that shows this view, from any thread; return False when nobody can get it any more."""
         if self.comm is None:
             return False
         self.send(message, list(buffers))
         return True
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:  # noqa: ANN401 - IPython's
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        data, metadata = bundle
+        return {**data, **self.beside()}, metadata
 
     def _on_page_message(self, _: object, content: object, __: object) -> None:
         if isinstance(content, dict) and isinstance(content.get("kind"), str):
