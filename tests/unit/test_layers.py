@@ -19,7 +19,7 @@ DECISION = ROOT / "docs" / "decisions" / "0001-shape.md"
 #: What stands further down may import what stands further up, never the other way. A room (a module, or a package with
 #: all its modules) imports from its own level only itself and what NEIGHBOURS allows.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "schema", "_version", "_names"),
+    ("errors", "schema", "_version", "_names", "_flock", "_ulid"),
     (
         "proto",
         "bus",
@@ -169,6 +169,7 @@ def test_the_decision_tells_the_levels_that_are_held() -> None:
     [
         # A worker is somebody's training process: it must not pay for a viewer.
         ("worker.demo", {"pyarrow", "pandas", "grpc", "anywidget", "plotly"}),
+        ("worker.emitter", {"numpy", "pyarrow", "pandas", "grpc", "anywidget", "plotly"}),
         ("worker.proxy", {"pandas", "anywidget", "plotly", "IPython"}),
         ("daemon.server", {"pandas", "anywidget", "plotly", "IPython"}),
         ("cli", {"pyarrow", "pandas", "grpc", "anywidget", "plotly"}),
