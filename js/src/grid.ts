@@ -1,6 +1,5 @@
 // The picture of a step, of what is live or of what is replayed, beside that of another episode, and what it is worked with.
 
-import { make, makeControls } from "./controls.ts";
 import { EpisodeStore } from "./episode-store.ts";
 import { LayerSums } from "./layers.ts";
 import { contextOf, natural, type Size, stacked } from "./layout.ts";
@@ -9,6 +8,7 @@ import type { Grid } from "./messages.ts";
 import type { Page } from "./page.ts";
 import { DEFAULT_SHOWN, makePicture, NO_OVERLAY, type PictureView, type Shown } from "./picture.ts";
 import { Replay } from "./replay.ts";
+import { make, makeReplayBar } from "./replay-bar.ts";
 import type { EpisodeRef } from "./selection.ts";
 import type { View } from "./status.ts";
 import type { Theme } from "./theme.ts";
@@ -64,7 +64,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
     browserClock,
     () => update(),
   );
-  const controls = makeControls({
+  const controls = makeReplayBar({
     replay,
     switched(change, only) {
       shown = { ...shown, ...change };

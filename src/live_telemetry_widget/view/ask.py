@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeIs
 
+    from live_telemetry_widget.controls import Controls
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.lens import Frames
     from live_telemetry_widget.view.artist import Artist
@@ -22,6 +23,7 @@ class View(Protocol):
     frames: Frames
     artist: Artist
     layers: Layers
+    controls: Controls | None
 
 
 class BadQuestionError(Exception):
