@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from live_telemetry_widget import _arrow
+from live_telemetry_widget._packed import Packed
+from live_telemetry_widget._spill import Spill
 from live_telemetry_widget.schema import LABEL, TEXT
 
 if TYPE_CHECKING:
@@ -20,10 +22,14 @@ if TYPE_CHECKING:
 
 Numbers: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 
-#: Chunks below this many rows are merged with their neighbours, so that a slow run is not a million of them.
-_CHUNK_ROWS: Final = 65_536
-#: ... unless the two hold more bytes than this: a column of texts ends at 2 GiB, and a chunk is rewritten when a row of it is filled.
+#: A chunk of so many rows grows no more, and is packed.
+_CHUNK_ROWS: Final = 32_768
+#: ... or of so many bytes: a column of texts ends at 2 GiB, and a chunk is rewritten when a row of it is filled.
 _CHUNK_BYTES: Final = 64 * 1024 * 1024
+#: So many small chunks of a size become one of the next, so that a slow run is not a million of them.
+_FACTOR: Final = 8
+#: So many packed chunks at a time are kept unpacked, because rows of theirs are being filled.
+_OPEN: Final = 4
 #: So many bytes are brought into another order at a time.
 _TAKE_BYTES: Final = 256 * 1024 * 1024
 #: A label that is never null: "" is its null.
@@ -31,30 +37,75 @@ _WORKER: Final = "worker_id"
 
 
 class Rows:
-    """Record batches by global row number: append, slice, take, fill; small neighbours are merged."""
+    """Record batches by global row number: append, slice, take, fill.
 
-    def __init__(self, core: pa.Schema) -> None:
+    Small neighbours are merged. What will not grow any more is packed, and goes to files when there is too much of it.
+
+    Parameters
+    ----------
+    core
+        The columns that every row has.
+    spill
+        Keeps packed chunks within a limit.
+    """
+
+    def __init__(self, core: pa.Schema, spill: Spill | None = None) -> None:
         self.core = core
-        self.chunks: list[pa.RecordBatch] = []
+        self.chunks: list[pa.RecordBatch | Packed] = []
         self.starts: list[int] = []
         self.total = 0
+        self._spill = spill or Spill()
+        # How many chunks, from the first on, grow no more; and how many bytes the others have.
+        self._sealed = 0
+        self._growing = 0
+        # Sealed chunks that are unpacked, the one that was filled last at the end.
+        self._open: dict[int, None] = {}
         #: Which rows were filled, where somebody wants to know.
         self.filled: list[Numbers] | None = None
 
     def append(self, batch: pa.RecordBatch) -> None:
-        self.chunks.append(batch)
-        self.starts.append(self.total)
-        self.total += batch.num_rows
-        # As in a binary counter, every row is copied at most log2(_CHUNK_ROWS) times.
-        while len(self.chunks) > 1:
-            left, right = self.chunks[-2].num_rows, self.chunks[-1].num_rows
-            if left > 2 * right or left + right > _CHUNK_ROWS:
-                break
-            if self.chunks[-2].nbytes + self.chunks[-1].nbytes > _CHUNK_BYTES:
-                break
-            joined = _arrow.combine(self.core, self.chunks[-2:])
-            self.chunks[-2:] = [joined]
-            self.starts.pop()
+        for part in _cut(batch):
+            nbytes = part.nbytes
+            if self._growing and self._growing + nbytes > _CHUNK_BYTES:
+                self._seal()
+            self.chunks.append(part)
+            self.starts.append(self.total)
+            self.total += part.num_rows
+            self._growing += nbytes
+            if self.total - self.starts[self._sealed] >= _CHUNK_ROWS:
+                self._seal()
+            else:
+                self._join()
+
+    def _join(self) -> None:
+        """Join the last chunks once there are enough of about their size: every row is copied a few times altogether."""
+        size = 1
+        at = len(self.chunks)
+        while size < _CHUNK_ROWS:
+            size *= _FACTOR
+            while at > self._sealed and self.chunks[at - 1].num_rows < size:
+                at -= 1
+            if len(self.chunks) - at >= _FACTOR:
+                self._combine(at)
+                return
+
+    def _combine(self, at: int) -> None:
+        """Make one chunk of those from `at` on, which are not sealed."""
+        # Joined or not they have as many bytes, give or take labels.
+        joined = _arrow.combine(self.core, self.chunks[at:])
+        self.chunks[at:] = [joined]
+        del self.starts[at + 1 :]
+
+    def _seal(self) -> None:
+        """Pack what has grown until now."""
+        self._combine(self._sealed)
+        self._pack(self._sealed)
+        self._sealed += 1
+        self._growing = 0
+
+    def _pack(self, at: int) -> None:
+        packed = self.chunks[at] = Packed.of(self.chunks[at])
+        self._spill.hold(packed)
 
     def copy(self) -> Rows:
         """Return what is held now, for reading: chunks never change, they are replaced."""
@@ -68,9 +119,8 @@ class Rows:
         parts: list[pa.RecordBatch] = []
         at = max(0, bisect.bisect_right(self.starts, first) - 1)
         while first < end:
-            offset = first - self.starts[at]
-            part = self.chunks[at].slice(offset, end - first)
-            parts.append(part if names is None else part.select(names))
+            part = _slice(self.chunks[at], first - self.starts[at], end - first, names)
+            parts.append(part)
             first += part.num_rows
             at += 1
         core = self._core_of(names)
@@ -84,8 +134,7 @@ class Rows:
         parts: list[pa.RecordBatch] = []
         order: list[Numbers] = []
         for at, picks in self._by_chunk(rows):
-            chunk = self.chunks[at] if names is None else self.chunks[at].select(names)
-            parts.append(chunk.take(pa.array(rows[picks] - self.starts[at])))
+            parts.append(_take(self.chunks[at], rows[picks] - self.starts[at], names))
             order.append(picks)
         core = self._core_of(names)
         table = _arrow.merge(core, parts or [_arrow.empty(core)])
@@ -96,7 +145,7 @@ class Rows:
 
     def take_many(self, rows: Numbers) -> pa.Table:
         """Return some rows as :meth:`take` does, however many and large they are."""
-        weight = max(1, sum(chunk.nbytes for chunk in self.chunks) // max(1, self.total))
+        weight = max(1, sum(_flat(chunk) for chunk in self.chunks) // max(1, self.total))
         at_once = max(1, _TAKE_BYTES // weight)
         parts = [self.take(rows[at : at + at_once]) for at in range(0, len(rows), at_once)]
         return (
@@ -119,20 +168,25 @@ class Rows:
                 field.name
                 for field in given.schema
                 if _brings(given, field.name)
-                and (field.name not in chunk.schema.names or self._lacks(chunk, field.name, offsets))
+                and (field.name not in chunk.schema.names or _lacks(chunk, field.name, offsets))
             ]
             if names:
-                self.chunks[at] = self._filled(chunk, given.select(names), offsets)
+                self._replace(at, self._filled(_unpacked(chunk), given.select(names), offsets))
                 if self.filled is not None:
                     self.filled.append(rows[picks])
 
-    @staticmethod
-    def _lacks(chunk: pa.RecordBatch, name: str, offsets: Numbers) -> bool:
-        column = chunk.column(name)
-        if name == _WORKER:
-            unnamed = column.dictionary.index("").as_py()
-            return unnamed >= 0 and bool(pc.equal(column.indices.take(pa.array(offsets)), unnamed).true_count)
-        return bool(column.null_count) and bool(column.take(pa.array(offsets)).null_count)
+    def _replace(self, at: int, filled: pa.RecordBatch) -> None:
+        chunk, self.chunks[at] = self.chunks[at], filled
+        if at >= self._sealed:
+            self._growing += filled.nbytes - chunk.nbytes
+            return
+        # The next rows to be filled are most likely near.
+        self._open.pop(at, None)
+        self._open[at] = None
+        if len(self._open) > _OPEN:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            self._pack(oldest)
 
     def _filled(self, chunk: pa.RecordBatch, given: pa.RecordBatch, offsets: Numbers) -> pa.RecordBatch:
         scatter = np.full(chunk.num_rows, -1, np.int64)
@@ -158,3 +212,48 @@ def _brings(given: pa.RecordBatch, name: str) -> bool:
     if name == _WORKER:
         return bool(pc.any(pc.not_equal(column.cast(TEXT), "")).as_py())
     return bool(column.null_count < len(column))
+
+
+def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield a batch in pieces no larger than a chunk is."""
+    if batch.num_rows <= _CHUNK_ROWS and batch.nbytes <= _CHUNK_BYTES:
+        yield batch
+        return
+    step = max(1, min(_CHUNK_ROWS, batch.num_rows * _CHUNK_BYTES // max(batch.nbytes, 1)))
+    for first in range(0, batch.num_rows, step):
+        yield batch.slice(first, step)
+
+
+def _unpacked(chunk: pa.RecordBatch | Packed) -> pa.RecordBatch:
+    return chunk.batch() if isinstance(chunk, Packed) else chunk
+
+
+def _flat(chunk: pa.RecordBatch | Packed) -> int:
+    return chunk.flat if isinstance(chunk, Packed) else chunk.nbytes
+
+
+def _slice(
+    chunk: pa.RecordBatch | Packed, first: int, count: int, names: Sequence[str] | None = None
+) -> pa.RecordBatch:
+    if isinstance(chunk, Packed):
+        return chunk.slice(first, count, names)
+    part = chunk.slice(first, count)
+    return part if names is None else part.select(names)
+
+
+def _take(chunk: pa.RecordBatch | Packed, numbers: Numbers, names: Sequence[str] | None = None) -> pa.RecordBatch:
+    if isinstance(chunk, Packed):
+        return chunk.take(numbers, names)
+    return (chunk if names is None else chunk.select(names)).take(pa.array(numbers))
+
+
+def _lacks(chunk: pa.RecordBatch | Packed, name: str, offsets: Numbers) -> bool:
+    column = _take(chunk, offsets, [name]).column(0) if isinstance(chunk, Packed) else chunk.column(name)
+    if name == _WORKER:
+        unnamed = column.dictionary.index("").as_py()
+        if isinstance(chunk, pa.RecordBatch) and unnamed >= 0:
+            column = column.take(pa.array(offsets))
+        return unnamed >= 0 and bool(pc.equal(column.indices, unnamed).true_count)
+    if isinstance(chunk, pa.RecordBatch) and column.null_count:
+        column = column.take(pa.array(offsets))
+    return bool(column.null_count)

@@ -9,6 +9,7 @@
     ├── WaitTimeoutError      run.wait() and friends ran out of time (also a TimeoutError)
     ├── RecordingError        a file that is not a recording, is locked, or is from a newer version
     ├── WorkerError           the worker command could not be started
+    ├── QueryError            an expression that selects rows cannot be read, or does not fit the columns (also a ValueError)
     ├── MissingPackageError   what was asked for needs an optional package (also an ImportError)
     ├── NoDataError           the run holds nothing of what a figure or a picture is made from (also a LookupError)
     └── ClosedError           use of a client, hub or server after it was closed
@@ -45,6 +46,31 @@ class RecordingError(TelemetryError):
 
 class WorkerError(TelemetryError):
     """The worker command could not be started."""
+
+
+class QueryError(TelemetryError, ValueError):
+    """An expression that selects rows cannot be read, or does not fit the columns.
+
+    Attributes
+    ----------
+    reason
+        What is wrong, in one line.
+    expression
+        What was given.
+    position
+        Of the place in `expression`, in characters from 0.
+    near
+        Names that may have been meant, nearest first.
+    """
+
+    def __init__(self, reason: str, expression: str, position: int, near: tuple[str, ...] = ()) -> None:
+        self.reason, self.expression, self.position, self.near = reason, expression, position, near
+        line = "".join(" " if letter.isspace() else letter for letter in expression)
+        super().__init__(f"{reason}\n  {line}\n  {' ' * position}^" if expression else reason)
+
+    def __reduce__(self) -> tuple[type[QueryError], tuple[str, str, int, tuple[str, ...]]]:
+        """Let it be sent to another process, as pickle makes an exception of its message alone."""
+        return QueryError, (self.reason, self.expression, self.position, self.near)
 
 
 class MissingPackageError(TelemetryError, ImportError):

@@ -61,9 +61,9 @@ class RunFeed:
         How long, in seconds, an ended run of a daemon that cannot say how much it sent must be quiet to count as all here.
     """
 
-    def __init__(self, run_id: str, link: Link, *, grace: float = 1.0) -> None:
+    def __init__(self, run_id: str, link: Link, *, grace: float = 1.0, memory_limit: int | None = None) -> None:
         self.run_id = run_id
-        self._frames = RunFrames(run_id)
+        self._frames = RunFrames(run_id, memory_limit=memory_limit)
         self.grace = grace
         #: Whether the run has ended and its last step is here.
         self.finished = False

@@ -20,6 +20,7 @@ import collections
 import dataclasses
 import itertools
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from live_telemetry_widget import _arrow, _columns, normalize
 from live_telemetry_widget._episode import Episode, Record
 from live_telemetry_widget._gaps import Gap, Gaps
 from live_telemetry_widget._rows import Rows
+from live_telemetry_widget._spill import Spill
 from live_telemetry_widget.bus import call_each
 from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, RAW_LIMIT, STEPS, TEXT, TIMESTAMP, Problem, further
 
@@ -115,6 +117,13 @@ class RunFrames:
 
     All methods may be called from any thread. Listeners are called on the appending thread, without the lock.
 
+    Parameters
+    ----------
+    run_id
+        Its id.
+    memory_limit
+        Bytes of memory that rows may take, beside those that came last (a few MB): older ones are in files beyond it. None: no limit.
+
     Attributes
     ----------
     revision : int
@@ -125,14 +134,15 @@ class RunFrames:
         How many steps, and first records of an episode, came in; copies change nothing here.
     """
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, *, memory_limit: int | None = None) -> None:
         self.run_id = run_id
         self.revision = 0
         self.duplicates = 0
         self.news = 0
         self._lock = threading.RLock()
-        self._steps = Rows(STEPS)
-        self._records = Rows(EPISODES)
+        self._spill = Spill(memory_limit)
+        self._steps = Rows(STEPS, self._spill)
+        self._records = Rows(EPISODES, self._spill)
         self._episodes: dict[tuple[str, str, int], Episode] = {}
         self._order: list[Episode] = []
         # Ordinals by time of last change, newest last: what changed since a revision is at the end.
@@ -150,7 +160,7 @@ class RunFrames:
         self._problems: dict[str, Problem] = {}
         self._counted: set[Hashable] = set()
         self._listeners: tuple[Callable[[], None], ...] = ()
-        self._cache: dict[str, tuple[int, Any]] = {}
+        self._cache: dict[str, tuple[int, Callable[[], Any]]] = {}
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -163,6 +173,7 @@ class RunFrames:
             before = self._steps.total
             for part in _by_naming(batch):
                 self._take_in(part)
+            self._count(self._spill.problems())
             new = self._steps.slice(before, self._steps.total - before)
             self.news += new.num_rows
         call_each(self._listeners)
@@ -177,6 +188,7 @@ class RunFrames:
             self.revision += 1
             self._count(problems)
             new = self._take_records(aligned)
+            self._count(self._spill.problems())
             self.news += new.num_rows
         call_each(self._listeners)
         return new
@@ -625,23 +637,34 @@ class RunFrames:
         `begin` takes what it needs under the lock; what it returns does the work without it, so that rows can come meanwhile.
         """
         with self._lock:
-            held = self._cache.get(name)
+            held = self._kept(name)
             if held is not None and held[0] == self.revision:
                 return held[1]
             revision, make = self.revision, begin()
         made = make()
         with self._lock:
-            held = self._cache.get(name)
+            held = self._kept(name)
             if held is not None and held[0] >= revision:
                 return held[1]  # somebody else was quicker
-            self._cache[name] = (revision, made)
+            # What would not fit into the limit is kept only for as long as somebody else does.
+            self._cache[name] = (revision, weakref.ref(made) if self._is_too_large(made) else lambda: made)
         return made
+
+    def _kept(self, name: str) -> tuple[int, Any] | None:
+        held = self._cache.get(name)
+        made = held[1]() if held is not None else None
+        return None if held is None or made is None else (held[0], made)
+
+    def _is_too_large(self, made: Any) -> bool:  # noqa: ANN401 - a table or a DataFrame
+        limit = self._spill.limit
+        return limit is not None and (made.nbytes if isinstance(made, pa.Table) else made.memory_usage().sum()) > limit
 
     def _cached(self, name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401
         held = self._cache.get(name)
         if held is None or held[0] != self.revision:
-            held = self._cache[name] = (self.revision, make())
-        return held[1]
+            made = make()
+            held = self._cache[name] = (self.revision, lambda: made)
+        return held[1]()
 
     def _episode_rows(self, episodes: Sequence[Episode]) -> pa.Table:
         records = [e.record for e in episodes]

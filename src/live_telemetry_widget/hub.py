@@ -27,6 +27,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from live_telemetry_widget._follow import Arrival, Ended, Following, Kind
+from live_telemetry_widget._spill import parse_limit
 from live_telemetry_widget.bus import RunBus, call_each
 from live_telemetry_widget.client import Backoff, RunInfo, TrainerClient, sleep_or
 from live_telemetry_widget.errors import ClosedError, ConnectError, DaemonError
@@ -58,6 +59,9 @@ class TelemetryAsyncHub:
         How long to wait before each reconnect.
     max_attempts
         Give up after so many attempts in a row to connect; None: never. :meth:`reconnect` begins again.
+    memory_limit
+        Bytes of memory that the rows of each run may take, or a text like ``"2GB"``; older rows are in files of a temporary directory beyond it.
+        None: what the environment variable ``LIVE_TELEMETRY_MEMORY_LIMIT`` says, else no limit.
 
     Attributes
     ----------
@@ -66,7 +70,12 @@ class TelemetryAsyncHub:
     """
 
     def __init__(
-        self, address: str | None = None, *, backoff: Backoff | None = None, max_attempts: int | None = None
+        self,
+        address: str | None = None,
+        *,
+        backoff: Backoff | None = None,
+        max_attempts: int | None = None,
+        memory_limit: int | str | None = None,
     ) -> None:
         if max_attempts is not None and max_attempts < 1:
             msg = f"max_attempts is {max_attempts}; give a number from 1, or None to try for ever"
@@ -75,6 +84,7 @@ class TelemetryAsyncHub:
         self.bus: RunBus[Arrival | Ended] = RunBus()
         self._backoff = backoff or Backoff()
         self._max_attempts = max_attempts
+        self._memory_limit = parse_limit(memory_limit)
         self._again = asyncio.Event()
         self._link = Link("connecting") if address else Link("live", message="fed directly")
         self._following: dict[str, Following] = {}
@@ -208,7 +218,7 @@ class TelemetryAsyncHub:
             msg = "run_id is empty; name the run to follow"
             raise ValueError(msg)
         self.start()
-        feed = RunFeed(run_id, self._link)
+        feed = RunFeed(run_id, self._link, memory_limit=self._memory_limit)
         if prepare is not None and run_id not in self._following:
             prepare(feed)
         with self._lock:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 import pandas as pd
 
 from live_telemetry_widget import _columns, recorder
+from live_telemetry_widget._spill import parse_limit
 from live_telemetry_widget.client import DEFAULT_ADDRESS, RunDetails, RunInfo, check_address
 from live_telemetry_widget.errors import ClosedError, RunNotFoundError, WaitTimeoutError
 from live_telemetry_widget.exports import Exported, is_export
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 _COLUMNS: Final = ("run_id", "status", "reason", "created_at", "updated_at", "last_heartbeat")
 
 
-def connect(address: str = DEFAULT_ADDRESS, *, max_attempts: int | None = None) -> Client:
+def connect(
+    address: str = DEFAULT_ADDRESS, *, max_attempts: int | None = None, memory_limit: int | str | None = None
+) -> Client:
     """Return a client of the trainer daemon at ``"host:port"``; it connects when it is first used.
 
     Parameters
@@ -43,14 +46,17 @@ def connect(address: str = DEFAULT_ADDRESS, *, max_attempts: int | None = None) 
         ``"host:port"``.
     max_attempts
         Give up after so many attempts in a row to connect; None: never. ``client.reconnect()`` begins again.
+    memory_limit
+        Memory that the rows of each run may take, in bytes or as a text like ``"2GB"``; beyond it the oldest are in files of a temporary
+        directory, and read from there (docs/memory.md). None: what ``LIVE_TELEMETRY_MEMORY_LIMIT`` says, else no limit.
 
     Raises
     ------
     ValueError
-        `address` is not ``"host:port"``.
+        `address` is not ``"host:port"``, or `memory_limit` no such size.
     """
     check_address(address)
-    return Client(address, max_attempts=max_attempts)
+    return Client(address, max_attempts=max_attempts, memory_limit=memory_limit)
 
 
 class Client:
@@ -60,9 +66,9 @@ class Client:
     garbage (it, its runs and their views), or with the process.
     """
 
-    def __init__(self, address: str, *, max_attempts: int | None = None) -> None:
+    def __init__(self, address: str, *, max_attempts: int | None = None, memory_limit: int | str | None = None) -> None:
         self.address = address
-        self.hub = TelemetryAsyncHub(address, max_attempts=max_attempts)
+        self.hub = TelemetryAsyncHub(address, max_attempts=max_attempts, memory_limit=memory_limit)
         # A run that nobody holds and no view shows is not followed any more.
         self._runs: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
         # A run that is garbage is unsubscribed wherever the collector runs, also in a thread that holds this.
@@ -375,7 +381,7 @@ class _RecordedFeed(RunFeed):
     """
 
     def __init__(self, row: RunRow, source: Source) -> None:
-        super().__init__(row.run_id, Link("recording"))
+        super().__init__(row.run_id, Link("recording"), memory_limit=parse_limit(None))
         self._source = source
         self.info = info = info_of(row)
         self.details = RunDetails(row.config_json, 0, 0, ended=info.state.ended)
