@@ -84,6 +84,7 @@ export class FakeKernel {
   readonly #traitListeners = new Set<[string, () => void]>();
   /** The traits that both sides own. */
   readonly traits: Record<string, unknown> = { selection: {}, filter: "", step: null };
+  pushes = 0;
   /** How often the page saved what it set. */
   saved = 0;
 
@@ -151,7 +152,7 @@ export class FakeKernel {
       buffers.push(toArrow(changed));
     }
     const state: State = { ...this.state, steps: this.steps.length, episodes: this.episodes.length };
-    const message: Push = { kind: "push", version: VERSION, keyframe, state, spans };
+    const message: Push = { kind: "push", version: VERSION, number: ++this.pushes, keyframe, state, spans };
     this.say(message, buffers);
   }
 

@@ -89,6 +89,7 @@ export interface State {
 export interface Push {
   kind: "push";
   version: number;
+  number: number;
   keyframe: boolean;
   state: State;
   spans: Span[];
@@ -126,6 +127,14 @@ export interface Ask extends Record<string, unknown> {
   id: number;
 }
 
+export interface Seen {
+  kind: "seen";
+  version: number;
+  number: number;
+  cost: number;
+  hidden: boolean;
+}
+
 export type PageMessage = Ready | Ask;
 
 /** What came is not a message that this page understands; the text says what was expected where. */
@@ -146,6 +155,7 @@ export function parseMessage(value: unknown): KernelMessage {
     );
   }
   if (kind === "push") {
+    whole(message, "number", kind);
     boolean(message, "keyframe", kind);
     state(message.state);
     each(message, "spans", kind, span);

@@ -6,6 +6,7 @@ import { MessageError, parseMessage, VERSION } from "../src/messages.ts";
 const push = (changes: object = {}, state: object = {}): object => ({
   kind: "push",
   version: VERSION,
+  number: 1,
   keyframe: true,
   state: { ...BLANK, ...state },
   spans: [{ table: "steps", first: 0, count: 2, total: 2 }],

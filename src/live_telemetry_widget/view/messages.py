@@ -78,6 +78,7 @@ class Push(TypedDict):
 
     kind: Literal["push"]
     version: int
+    number: int  # counts the view's pushes, from 1
     keyframe: bool
     state: State
     spans: list[Span]  # one for each buffer
@@ -110,6 +111,23 @@ class Ready(TypedDict):
 
     kind: Literal["ready"]
     version: int
+
+
+class Hello(TypedDict):
+    """Kernel to page, over the request channel: it is open, and questions may come over it."""
+
+    kind: Literal["hello"]
+    version: int
+
+
+class Seen(TypedDict):
+    """Page to kernel, over the request channel, never answered: what was pushed is shown. At most once a second."""
+
+    kind: Literal["seen"]
+    version: int
+    number: int  # of the newest push that is shown
+    cost: float  # milliseconds of the page's time that a push takes
+    hidden: bool  # nobody looks: the tab is in the background
 
 
 class AskRows(TypedDict):
