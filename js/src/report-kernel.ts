@@ -57,6 +57,7 @@ export class ReportModel {
     const push: Push = {
       kind: "push",
       version: VERSION,
+      number: 1,
       keyframe: true,
       state: data.meta.state,
       spans: [
