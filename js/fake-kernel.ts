@@ -67,6 +67,7 @@ export const BLANK: State = {
   expected_episodes: null,
   steps_per_s: 0,
   problems: [],
+  controls: null,
   grid: null,
 };
 

@@ -315,7 +315,7 @@ def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from live_telemetry_widget.daemon.config import new_ulid
+    from live_telemetry_widget._ulid import new_ulid
     from live_telemetry_widget.embedded import serve
     from live_telemetry_widget.worker import proxy
 

@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from live_telemetry_widget.controls import Controls
 from live_telemetry_widget.frames import Cursor
 from live_telemetry_widget.lens import AgentFrames, Frames
 from live_telemetry_widget.report import kept
@@ -130,6 +131,9 @@ class LiveView:
         self.agent = agent
         self.frames: Frames = feed.frames if agent is None else AgentFrames(feed.frames, agent)
         self._owner = owner
+        hub = getattr(getattr(owner, "owner", None), "hub", None)
+        #: What the page's buttons ask for; None where there is no worker to reach.
+        self.controls = Controls(hub, feed) if hub is not None and hub.address is not None else None
         title = f"Live telemetry of run {feed.run_id}" + (f", agent {agent}" if agent else "")
         self.widget = LiveTelemetryWidget(self._on_page, title=title)
         #: What a saved notebook keeps beside it.
@@ -295,8 +299,15 @@ class LiveView:
             problems=[
                 messages.ProblemCount(kind=p.kind, count=p.count, detail=p.detail[:500]) for p in frames.problems()
             ],
+            controls=self._control_state(),
             grid=self._newest_grid(rows),
         )
+
+    def _control_state(self) -> messages.ControlState | None:
+        if self.controls is None:
+            return None
+        offered, asked, trouble = self.controls.state
+        return messages.ControlState(offered=list(offered), asked=asked, trouble=trouble[:500])
 
     def _rate(self, steps: int) -> float:
         """Return steps a second over the last two seconds of the view's life."""

@@ -345,6 +345,11 @@ class Run:
         hub.ask(call)
 
     @property
+    def owner(self) -> object:
+        """Who follows it: the client it is from; None for a recording."""
+        return self._owner
+
+    @property
     def feed(self) -> RunFeed:
         """What the hub, or a recording, puts the run into."""
         return self._feed

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeIs
 
+    from live_telemetry_widget.controls import Controls
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.lens import Frames
 
@@ -18,6 +19,7 @@ class View(Protocol):
 
     feed: RunFeed
     frames: Frames
+    controls: Controls | None
 
 
 class BadQuestionError(Exception):
