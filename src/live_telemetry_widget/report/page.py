@@ -273,6 +273,7 @@ class _Page:
             expected_episodes=None,
             steps_per_s=0.0,
             problems=[messages.ProblemCount(kind=p.kind, count=p.count, detail=p.detail[:500]) for p in taken.problems],
+            controls=None,
             grid=grid,
         )
 
