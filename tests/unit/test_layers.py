@@ -42,7 +42,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("feed", "lens", "_follow", "hub", "recorder", "controls"),
     ("bridge", "report", "view"),
     ("live", "run"),
-    ("session", "watch", "embedded", "listing", "commands", "cli", "__main__", "__init__"),
+    ("session", "watch", "embedded", "listing", "commands", "report_command", "cli", "__main__", "__init__"),
 )
 #: (importer, imported) on one level.
 NEIGHBOURS = {
@@ -61,6 +61,8 @@ NEIGHBOURS = {
     ("session", "watch"),
     ("cli", "embedded"),
     ("cli", "commands"),
+    ("cli", "report_command"),
+    ("report_command", "session"),
     ("commands", "listing"),
     ("__main__", "cli"),
     ("__init__", "_version"),
