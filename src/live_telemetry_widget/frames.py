@@ -649,7 +649,7 @@ class RunFrames:
     def locate(self, number: int, agent_id: str, worker_id: str) -> int | None:
         """Return the ordinal of an episode of one agent of a worker; None when it is not known."""
         with self._lock:
-            found = self._episodes.get((worker_id, agent_id, number))
+            found = self._episodes.get((worker_id, agent_id), _NONE).get(number)
             return None if found is None else found.ordinal
 
     def episode_rows(self, first: int, count: int) -> pa.Table:
