@@ -67,6 +67,7 @@ export const BLANK: State = {
   expected_episodes: null,
   steps_per_s: 0,
   problems: [],
+  controls: null,
   grid: null,
 };
 
@@ -84,6 +85,7 @@ export class FakeKernel {
   readonly #traitListeners = new Set<[string, () => void]>();
   /** The traits that both sides own. */
   readonly traits: Record<string, unknown> = { selection: {}, filter: "", step: null };
+  pushes = 0;
   /** How often the page saved what it set. */
   saved = 0;
 
@@ -109,8 +111,12 @@ export class FakeKernel {
       this.heard.push(content);
       if (content.kind === "ready") this.deliver(() => this.push(true));
       else if (content.kind === "ask_rows") this.deliver(() => this.#answer(content));
+      else this.deliver(() => this.#further(content));
     },
   };
+
+  /** Answers questions other than for rows: [fields, buffers]; null for none of its kind (nobody answers); what it throws is a refusal. */
+  further: ((ask: Record<string, unknown>) => [Record<string, unknown>, DataView[]] | null)[] = [];
 
   get listeners(): number {
     return this.#listeners.size + this.#traitListeners.size;
@@ -151,13 +157,32 @@ export class FakeKernel {
       buffers.push(toArrow(changed));
     }
     const state: State = { ...this.state, steps: this.steps.length, episodes: this.episodes.length };
-    const message: Push = { kind: "push", version: VERSION, keyframe, state, spans };
+    const message: Push = { kind: "push", version: VERSION, number: ++this.pushes, keyframe, state, spans };
     this.say(message, buffers);
   }
 
   /** Send anything, sound or not. */
   say(content: unknown, buffers: DataView[] = []): void {
     for (const listener of [...this.#listeners]) listener(content, buffers);
+  }
+
+  #further(ask: Record<string, unknown>): void {
+    const { id } = ask;
+    try {
+      for (const answer of this.further) {
+        const found = answer(ask);
+        if (!found) continue;
+        this.say({ kind: "answer", version: VERSION, id, spans: [], ...found[0] }, found[1]);
+        return;
+      }
+    } catch (error) {
+      this.say({
+        kind: "refused",
+        version: VERSION,
+        id,
+        message: error instanceof Error ? error.message : String(error),
+      });
+    }
   }
 
   #answer(ask: Record<string, unknown>): void {

@@ -1,18 +1,20 @@
 // The only file that touches the anywidget model: kernel messages in, questions out.
 
 import type { AnyModel } from "@anywidget/types";
+import { type Acks, makeAcks } from "./acks.ts";
+import { type Channel, type CommMaker, openChannel } from "./channel.ts";
 import {
   type AnswerMessage,
   type AnswerSpan,
   type KernelMessage,
-  type PageMessage,
   type Push,
   parseMessage,
+  type Seen,
   VERSION,
 } from "./messages.ts";
 
 /** What of a model is used here, so that a test or a report can be one. */
-export type Model = Pick<AnyModel, "on" | "off" | "send">;
+export type Model = Pick<AnyModel, "get" | "on" | "off" | "send"> & { readonly widget_manager?: unknown };
 
 export interface Clock {
   now(): number;
@@ -55,6 +57,7 @@ export const ASK_TIMEOUT_MS = 15_000;
 const MOST_EXPIRED = 64;
 
 interface Waiting {
+  message: object;
   resolve(answer: Answer): void;
   reject(reason: Error): void;
   stopClock(): void;
@@ -79,12 +82,18 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
       if (message.kind !== "refused" && message.spans.length > views.length) {
         throw new Error(`a ${message.kind} names ${message.spans.length} buffers and brings ${views.length}`);
       }
-      if (message.kind === "push") handlers.push(message, views);
+      if (message.kind === "push") pushed(message, views);
       else if (message.kind === "answer") answered(message, views);
       else settle(message.id)?.reject(new Error(message.message));
     } catch (error) {
       handlers.faulted(error instanceof Error ? error.message : String(error));
     }
+  };
+
+  const pushed = (push: Push, buffers: DataView[]): void => {
+    const begun = performance.now();
+    handlers.push(push, buffers);
+    acks?.pushed(push.number, performance.now() - begun);
   };
 
   const answered = (message: AnswerMessage, buffers: DataView[]): void => {
@@ -103,10 +112,29 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
     return held;
   };
 
-  const send = (message: PageMessage): void => model.send(message);
+  let acks: Acks | null = null;
+
+  const onOpen = (): void => {
+    acks ??= makeAcks((ack) => {
+      const seen: Seen = { kind: "seen", version: VERSION, ...ack };
+      if (channel?.open) channel.send(seen);
+    }, clock);
+    // What was asked over the widget's comm may wait for a cell there; an answer that comes twice is left alone.
+    for (const { message } of waiting.values()) channel?.send(message);
+  };
+
+  const send = (message: object): void => {
+    if (channel?.open) channel.send(message);
+    else model.send(message);
+  };
 
   model.on("msg:custom", receive);
-  send({ kind: "ready", version: VERSION });
+  model.send({ kind: "ready", version: VERSION });
+  const maker = model.widget_manager as CommMaker | undefined;
+  const viewId = String(model.get("view_id"));
+  const channel: Channel | null = maker
+    ? openChannel(maker, viewId, { opened: onOpen, received: receive }, clock)
+    : null;
 
   return {
     ask(kind, fields) {
@@ -114,11 +142,12 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
       const message = { ...fields, kind, version: VERSION, id };
       return new Promise<Answer>((resolve, reject) => {
         const stopClock = clock.after(ASK_TIMEOUT_MS, () => {
+          channel?.failed();
           expired.set(id, kind);
           for (const [oldest] of expired) if (expired.size > MOST_EXPIRED) expired.delete(oldest);
           settle(id)?.reject(new Error(`the kernel did not answer within ${ASK_TIMEOUT_MS / 1000} s`));
         });
-        waiting.set(id, { resolve, reject, stopClock });
+        waiting.set(id, { message, resolve, reject, stopClock });
         try {
           send(message);
         } catch (error) {
@@ -128,6 +157,8 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
     },
     close() {
       model.off("msg:custom", receive);
+      acks?.close();
+      channel?.close();
       for (const id of [...waiting.keys()]) settle(id)?.reject(new Error("the view was closed"));
     },
   };

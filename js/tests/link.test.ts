@@ -91,6 +91,7 @@ test("what is no message is told, and the next one still counts", () => {
     {
       kind: "push",
       version: VERSION,
+      number: 1,
       keyframe: true,
       state: BLANK,
       spans: [{ table: "steps", first: 0, count: 0, total: 0 }],

@@ -45,11 +45,11 @@ def to_frame(table: pa.Table, decode: Sequence[str] = (), kind: type[pd.DataFram
 def _series(column: pa.ChunkedArray) -> Any:  # noqa: ANN401 - whatever pandas takes as a column
     kind = column.type
     if column.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
-        values = column.fill_null(False if pa.types.is_boolean(kind) else 0).to_numpy()
-        nulls = column.is_null().to_numpy()
-        if pa.types.is_boolean(kind):
-            return pd.Series(pd.arrays.BooleanArray(values, nulls))
-        return pd.Series(pd.arrays.IntegerArray(values, nulls))
+        mask = column.is_null().to_numpy()
+        values = pc.fill_null(column, False if pa.types.is_boolean(kind) else 0).to_numpy()
+        kept = pd.arrays.BooleanArray if pa.types.is_boolean(kind) else pd.arrays.IntegerArray
+        # Arrow's memory is not to be written to; pandas' own is.
+        return pd.Series(kept(values.copy() if not values.flags.writeable else values, mask.copy()))
     if pa.types.is_null(kind):
         return pd.Series([None] * len(column), dtype=object)
     if pa.types.is_dictionary(kind):

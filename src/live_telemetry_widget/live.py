@@ -1,4 +1,4 @@
-"""Paces what a view gets: a push at most every 50 ms, holding the newest of what changed since the last.
+"""Paces what a view gets: a push as often as its page can take, holding the newest of what changed since the last.
 
 Nothing is queued for a page. A push is made from the frames when it is due (``frames.since(cursor)``), so what comes faster than it can
 be shown is coalesced, and a page that sleeps costs nothing. One thread paces all views of the process; it ends with the last of them.
@@ -9,25 +9,30 @@ from __future__ import annotations
 import atexit
 import collections
 import logging
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from live_telemetry_widget.controls import Controls
 from live_telemetry_widget.frames import Cursor
 from live_telemetry_widget.lens import AgentFrames, Frames
 from live_telemetry_widget.report import kept
 from live_telemetry_widget.view import encode, messages, questions
 from live_telemetry_widget.view.artist import Artist
+from live_telemetry_widget.view.channel import Channels
+from live_telemetry_widget.view.layers_question import Layers
+from live_telemetry_widget.view.pace import Pace
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from live_telemetry_widget import grids
     from live_telemetry_widget.feed import RunFeed
 
 _LOG: Final = logging.getLogger(__name__)
 
-#: Seconds between pushes; a page that cannot answer (a cell is busy) is paced the same.
-_PUSH_EVERY: Final = 0.05
 #: A page that was loaded while the kernel could not answer it is right again after a keyframe; the first ones come soon.
 _KEYFRAME_FIRST: Final = 0.4
 _KEYFRAME_EVERY: Final = 4.0
@@ -127,6 +132,9 @@ class LiveView:
         self.agent = agent
         self.frames: Frames = feed.frames if agent is None else AgentFrames(feed.frames, agent)
         self._owner = owner
+        hub = getattr(getattr(owner, "owner", None), "hub", None)
+        #: What the page's buttons ask for; None where there is no worker to reach.
+        self.controls = Controls(hub, feed) if hub is not None and hub.address is not None else None
         title = f"Live telemetry of run {feed.run_id}" + (f", agent {agent}" if agent else "")
         self.widget = LiveTelemetryWidget(self._on_page, title=title)
         #: What a saved notebook keeps beside it.
@@ -138,17 +146,21 @@ class LiveView:
         self._closed = False
         self._wanted = True  # a keyframe
         self._ready = False
+        self._pace = Pace()
+        self._pushes = 0
         self._asks: collections.deque[dict[str, Any]] = collections.deque(maxlen=64)
         self._cursor = Cursor()
         self._rates: collections.deque[tuple[float, int]] = collections.deque()
         self._told: messages.State | None = None
         self.artist = Artist(feed)
+        self.layers = Layers()
         self._drawn_to = 0
         self._grid: grids.Grid | None = None
         self._interval = _KEYFRAME_FIRST
         self._keyframe_at = self._changed_at = time.monotonic()
         self._revision = -1
         self._stop_listening = feed.listen(self._wake)
+        self._channels = Channels(self.widget.view_id, self._on_channel)
         _PACER.add(self)
 
     def _wake(self) -> None:
@@ -170,6 +182,7 @@ class LiveView:
         """Take the view off the page; nothing of it runs any more when this returns."""
         self.end()
         _PACER.remove(self)
+        self._channels.close()
         self.widget.close()
         self._owner = None
 
@@ -181,13 +194,33 @@ class LiveView:
             self._ready = self._wanted = True
         else:
             self._asks.append(content)
-        self._wake()
+        self.due = 0.0
+        _PACER.wake()
+
+    def _on_channel(self, page: str, content: dict[str, Any]) -> tuple[object, Sequence[bytes]] | None:
+        """Take a message from a page's request channel, on the thread of its subshell; a question is answered there."""
+        if content["kind"] == "ready":
+            self._on_page(content)
+        elif content["kind"] == "seen":
+            cost, now = content.get("cost"), time.monotonic()
+            sound = isinstance(cost, int | float) and 0 <= cost < math.inf
+            hidden = content.get("hidden") is True
+            self._pace.seen(page, cost=float(cost or 0) / 1_000 if sound else 0.0, hidden=hidden, now=now)
+            # A page that is looked at again gets what it missed at once.
+            self._not_before = min(self._not_before, now + self._pace.interval(now))
+            self._wake()
+        else:
+            return questions.answer(self, content)
+        return None
 
     # -- to the page -------------------------------------------------------------------------------------------------
 
     def run(self, now: float) -> None:
         """Answer what was asked, and push what is new; called by the pacer when it is due."""
-        self.due = now + _LOOK_EVERY
+        self.due = self._not_before if now < self._not_before else now + _LOOK_EVERY
+        self._answer()
+        if now < self._not_before:
+            return
         if self.frames.revision != self._revision:
             self._revision, self._changed_at = self.frames.revision, now
         idle = now - self._changed_at
@@ -198,13 +231,11 @@ class LiveView:
             self._keyframe_at = now + self._interval
             self._interval = min(_KEYFRAME_EVERY, self._interval * 1.5)
         try:
-            while self._asks:
-                self.widget.push(*questions.answer(self, self._asks.popleft()))
             self._push(keyframe=keyframe)
         except Exception:  # noqa: BLE001 - see below
             # The view's own fault must not end the view, nor print into a cell; the log has it, and the next push tries again.
             _LOG.exception("a push to the view of run %s failed", self.feed.run_id)
-        self._not_before = now + _PUSH_EVERY
+        self._not_before = now + self._pace.interval(now)
         # A rate falls to zero, and a keyframe falls due, by time alone; and what was asked or changed meanwhile is due soon.
         if self._asks or self._wanted or self.frames.revision != self._revision:
             self.due = self._not_before
@@ -212,6 +243,10 @@ class LiveView:
             self.due = min(now + 0.5, max(self._not_before, self._keyframe_at))
         if self._drawn_to != self.frames.step_count:
             self.due = min(self.due, max(self._not_before, self.artist.due))
+
+    def _answer(self) -> None:
+        while self._asks:
+            self.widget.push(*questions.answer(self, self._asks.popleft()))
 
     def _push(self, *, keyframe: bool) -> None:
         frames = self.frames
@@ -233,7 +268,16 @@ class LiveView:
         if not spans and state == self._told:
             return
         self._told = state
-        push = messages.Push(kind="push", version=messages.VERSION, keyframe=keyframe, state=state, spans=spans)
+        self._pushes += 1
+        push = messages.Push(
+            kind="push",
+            version=messages.VERSION,
+            number=self._pushes,
+            keyframe=keyframe,
+            state=state,
+            spans=spans,
+        )
+        self._pace.sent(time.monotonic())
         self.widget.push(push, buffers)
         self._cursor = delta.cursor
 
@@ -257,8 +301,15 @@ class LiveView:
             problems=[
                 messages.ProblemCount(kind=p.kind, count=p.count, detail=p.detail[:500]) for p in frames.problems()
             ],
+            controls=self._control_state(),
             grid=self._newest_grid(rows),
         )
+
+    def _control_state(self) -> messages.ControlState | None:
+        if self.controls is None:
+            return None
+        offered, asked, trouble = self.controls.state
+        return messages.ControlState(offered=list(offered), asked=asked, trouble=trouble[:500])
 
     def _rate(self, steps: int) -> float:
         """Return steps a second over the last two seconds of the view's life."""

@@ -19,7 +19,7 @@ DECISION = ROOT / "docs" / "decisions" / "0001-shape.md"
 #: What stands further down may import what stands further up, never the other way. A room (a module, or a package with
 #: all its modules) imports from its own level only itself and what NEIGHBOURS allows.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "schema", "_version", "_names"),
+    ("errors", "schema", "_version", "_names", "_flock", "_ulid"),
     (
         "proto",
         "bus",
@@ -35,30 +35,36 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_spill",
         "_packed",
         "_rows",
+        "_summaries",
         "_lock",
     ),
     ("normalize", "store", "client", "query", "decode", "gridpaint"),
     ("frames", "worker", "daemon", "exports"),
-    ("feed", "lens", "slices", "_follow", "hub", "recorder"),
+    ("feed", "lens", "slices", "_follow", "hub", "recorder", "controls"),
     ("about", "bridge", "report", "view"),
     ("live", "run"),
-    ("session", "watch", "embedded", "listing", "commands", "cli", "__main__", "__init__"),
+    ("session", "watch", "embedded", "listing", "commands", "report_command", "cli", "__main__", "__init__"),
 )
 #: (importer, imported) on one level.
 NEIGHBOURS = {
     ("_rows", "_arrow"),
     ("_rows", "_packed"),
+    ("_summaries", "_arrow"),
     ("_rows", "_spill"),
     ("_gaps", "_episode"),
     ("hub", "feed"),
     ("hub", "_follow"),
     ("_follow", "feed"),
     ("recorder", "feed"),
+    ("controls", "feed"),
+    ("controls", "hub"),
     ("run", "live"),
     ("report", "view"),
     ("session", "watch"),
     ("cli", "embedded"),
     ("cli", "commands"),
+    ("cli", "report_command"),
+    ("report_command", "session"),
     ("commands", "listing"),
     ("__main__", "cli"),
     ("__init__", "_version"),
@@ -167,6 +173,7 @@ def test_the_decision_tells_the_levels_that_are_held() -> None:
     [
         # A worker is somebody's training process: it must not pay for a viewer.
         ("worker.demo", {"pyarrow", "pandas", "grpc", "anywidget", "plotly"}),
+        ("worker.emitter", {"numpy", "pyarrow", "pandas", "grpc", "anywidget", "plotly"}),
         ("worker.proxy", {"pandas", "anywidget", "plotly", "IPython"}),
         ("daemon.server", {"pandas", "anywidget", "plotly", "IPython"}),
         ("cli", {"pyarrow", "pandas", "grpc", "anywidget", "plotly"}),

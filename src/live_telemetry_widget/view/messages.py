@@ -56,6 +56,14 @@ class ProblemCount(TypedDict):
     detail: str
 
 
+class ControlState(TypedDict):
+    """What the run's worker can be asked for."""
+
+    offered: list[Literal["pause", "resume", "cancel"]]  # what makes sense now
+    asked: str  # whose answer is awaited; "" when none is
+    trouble: str  # why the last one failed; ""
+
+
 class State(TypedDict):
     """The status line and what is drawn besides the tables."""
 
@@ -70,6 +78,7 @@ class State(TypedDict):
     expected_episodes: int | None
     steps_per_s: float
     problems: list[ProblemCount]
+    controls: ControlState | None  # None where there is no worker to reach: a recording, a run that is fed by hand
     grid: Grid | None  # of the newest step that has one
 
 
@@ -78,6 +87,7 @@ class Push(TypedDict):
 
     kind: Literal["push"]
     version: int
+    number: int  # counts the view's pushes, from 1
     keyframe: bool
     state: State
     spans: list[Span]  # one for each buffer
@@ -110,6 +120,23 @@ class Ready(TypedDict):
 
     kind: Literal["ready"]
     version: int
+
+
+class Hello(TypedDict):
+    """Kernel to page, over the request channel: it is open, and questions may come over it."""
+
+    kind: Literal["hello"]
+    version: int
+
+
+class Seen(TypedDict):
+    """Page to kernel, over the request channel, never answered: what was pushed is shown. At most once a second."""
+
+    kind: Literal["seen"]
+    version: int
+    number: int  # of the newest push that is shown
+    cost: float  # milliseconds of the page's time that a push takes
+    hidden: bool  # nobody looks: the tab is in the background
 
 
 class AskRows(TypedDict):
