@@ -41,7 +41,7 @@ from live_telemetry_widget.decode import StepFrame
 from live_telemetry_widget.schema import EPISODES, LABEL, RAW_LIMIT, STEPS, TEXT, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable
 
     import pandas as pd
 
