@@ -20,6 +20,7 @@ from live_telemetry_widget.live import LiveView
 from live_telemetry_widget.schema import Problem, RunState
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 from tests.conftest import wait_for
+from tests.support.pictures import pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,3 +163,9 @@ def test_changes_are_coalesced_and_only_what_is_new_is_sent(view: LiveView, page
                 held = span["first"] + span["count"]
                 assert read(buffer).num_rows == span["count"] <= 500
     assert held == 2_750
+
+
+def test_a_picture_of_each_game(page: Page) -> None:
+    """``js/tests/layout.test.ts`` holds these to be grids, and the demo page shows them."""
+    assert page.messages == []
+    golden("pictures", pictures())
