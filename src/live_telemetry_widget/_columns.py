@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -37,8 +37,11 @@ def to_frame(table: pa.Table, decode: Sequence[str] = ()) -> pd.DataFrame:
 def _series(column: pa.ChunkedArray) -> Any:  # noqa: ANN401 - whatever pandas takes as a column
     kind = column.type
     if column.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
-        name = "boolean" if pa.types.is_boolean(kind) else str(kind).replace("int", "Int").replace("uI", "UI")
-        return pd.Series(pd.array(column.to_pylist(), dtype=cast("Any", name)))
+        mask = column.is_null().to_numpy()
+        values = pc.fill_null(column, False if pa.types.is_boolean(kind) else 0).to_numpy()
+        kept = pd.arrays.BooleanArray if pa.types.is_boolean(kind) else pd.arrays.IntegerArray
+        # Arrow's memory is not to be written to; pandas' own is.
+        return pd.Series(kept(values.copy() if not values.flags.writeable else values, mask.copy()))
     if pa.types.is_null(kind):
         return pd.Series([None] * len(column), dtype=object)
     if pa.types.is_dictionary(kind):

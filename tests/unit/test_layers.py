@@ -35,6 +35,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_spill",
         "_packed",
         "_rows",
+        "_summaries",
         "_lock",
     ),
     ("normalize", "store", "client", "query", "gridpaint"),
@@ -48,6 +49,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 NEIGHBOURS = {
     ("_rows", "_arrow"),
     ("_rows", "_packed"),
+    ("_summaries", "_arrow"),
     ("_rows", "_spill"),
     ("_gaps", "_episode"),
     ("hub", "feed"),
