@@ -204,8 +204,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
     const found = difference();
     if (!found) return `episode ${ref.episode}`;
     if (found.step === null) return `${ref.episode}: no difference`;
-    const what = found.what === "length" ? "one ends at" : `${found.what} differs from`;
-    return `${ref.episode}: ${what} step ${found.step}`;
+    return `${ref.episode} differs from step ${found.step}: ${found.what}`;
   };
 
   const whereText = (grid: Grid | null): string => {

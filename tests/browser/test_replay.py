@@ -113,7 +113,10 @@ def test_an_episode_is_replayed_compared_and_left(  # noqa: PLR0915 - one story,
     page.get_by_test_id("ltw-compare-episode").fill(str(other))
     page.get_by_test_id("ltw-compare-show").click()
     notebook.wait(lambda: page.get_by_test_id("ltw-grid-other").is_visible(), "the other episode")
-    notebook.wait(lambda: f"step {first}" in figure.locator(".ltw-shot-title").nth(1).inner_text(), f"the first difference, at step {first}")
+    notebook.wait(
+        lambda: f"step {first}" in figure.locator(".ltw-shot-title").nth(1).inner_text(),
+        f"the first difference, at step {first}",
+    )
     page.get_by_test_id("ltw-compare").click()
     page.get_by_test_id("ltw-first-difference").click()
     notebook.wait(lambda: stands(longest, first), "the first step that differs")
