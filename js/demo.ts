@@ -8,7 +8,7 @@
 //   ?game=taxi             as the live picture: one of those names
 //   ?theme=dark|light      ?bare (no controls)   ?views=2   ?extra=30 (further columns)   ?problems
 
-import pictures from "../tests/contract/pictures.json";
+import pictures from "../tests/data/pictures.json";
 import sample from "../tests/data/worker-frozenlake-4x4.jsonl.gz";
 import { answerOf } from "./fake-episodes.ts";
 import { FakeKernel, type Row } from "./fake-kernel.ts";

@@ -126,7 +126,7 @@ describe("layers", () => {
 });
 
 describe("the kernel's pictures", () => {
-  const pictures = JSON.parse(readFileSync("../tests/contract/pictures.json", "utf8")) as Record<string, Grid>;
+  const pictures = JSON.parse(readFileSync("../tests/data/pictures.json", "utf8")) as Record<string, Grid>;
 
   test.each(Object.keys(pictures))("%s is a grid that can be drawn", (name) => {
     const held = pictures[name] as Grid;
