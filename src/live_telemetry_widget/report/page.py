@@ -100,6 +100,22 @@ def write(  # noqa: PLR0913 - what a report can be, by name
 ) -> Report:
     """Write a report of a run; see :meth:`Run.to_html <live_telemetry_widget.run.Run.to_html>`, which this is."""
     path = pathlib.Path(path)
+    html, held = make(feed, episodes=episodes, where=where, agent=agent, limit=limit, static=static)
+    data = html.encode()
+    _put(path, data)
+    return Report(path, len(data), *held)
+
+
+def make(  # noqa: PLR0913 - as above
+    feed: RunFeed,
+    *,
+    episodes: int | Iterable[int] | None = None,
+    where: str | None = None,
+    agent: str | None = None,
+    limit: int = LIMIT,
+    static: bool = False,
+) -> tuple[str, tuple[int, int, tuple[str, ...]]]:
+    """Return the page, and what is in it: episodes, steps, notes."""
     chosen = choice.choose(feed.frames, episodes=episodes, where=where, agent=agent)
     taken = facts.take(feed, feed.frames if agent is None else AgentFrames(feed.frames, agent), agent)
     notes = [_about(taken), *chosen.said]
@@ -107,8 +123,7 @@ def write(  # noqa: PLR0913 - what a report can be, by name
         html, held, steps = sheet.page(taken, chosen.episodes, notes, limit)
     else:
         html, held, steps = _Page(feed, chosen, taken, notes).within(limit)
-    _put(path, html.encode())
-    return Report(path, len(html.encode()), held, steps, tuple(notes))
+    return html, (held, steps, tuple(notes))
 
 
 def _about(taken: facts.Facts) -> str:
