@@ -46,7 +46,7 @@ export function renderView(page: Page, model: Pick<Model, "get" | "on" | "off">,
   const status = makeStatus(run);
   const controls = makeControls(page);
   status.element.firstElementChild?.after(controls.element);
-  const grid = makeGrid(run, theme);
+  const grid = makeGrid(page, theme);
   const chart = makeChart(run, theme);
   const steps = makeSteps(run);
   const episodes = makeEpisodes(run);

@@ -21,6 +21,7 @@ from live_telemetry_widget.report import kept
 from live_telemetry_widget.view import encode, messages, questions
 from live_telemetry_widget.view.artist import Artist
 from live_telemetry_widget.view.channel import Channels
+from live_telemetry_widget.view.layers_question import Layers
 from live_telemetry_widget.view.pace import Pace
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
@@ -152,6 +153,7 @@ class LiveView:
         self._rates: collections.deque[tuple[float, int]] = collections.deque()
         self._told: messages.State | None = None
         self.artist = Artist(feed)
+        self.layers = Layers()
         self._drawn_to = 0
         self._grid: grids.Grid | None = None
         self._interval = _KEYFRAME_FIRST

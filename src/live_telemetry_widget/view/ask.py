@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from live_telemetry_widget.controls import Controls
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.lens import Frames
+    from live_telemetry_widget.view.artist import Artist
+    from live_telemetry_widget.view.layers_question import Layers
 
 
 class View(Protocol):
@@ -19,6 +21,8 @@ class View(Protocol):
 
     feed: RunFeed
     frames: Frames
+    artist: Artist
+    layers: Layers
     controls: Controls | None
 
 
