@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from live_telemetry_widget import about, slices
+from live_telemetry_widget import about, lazy, slices
 from live_telemetry_widget.decode import check_decode, with_columns
 from live_telemetry_widget.errors import ClosedError, ConnectError, WaitTimeoutError
 from live_telemetry_widget.lens import AgentFrames
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.decode import Decode, StepFrame
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.frames import RunFrames
+    from live_telemetry_widget.lazy import LazySteps
     from live_telemetry_widget.live import LiveView
     from live_telemetry_widget.recorder import Recorded, Tape
     from live_telemetry_widget.report.kept import Embed, Summary
@@ -172,6 +173,16 @@ class Run:
     def episodes_arrow(self) -> pa.Table:
         """:attr:`episodes` as an Arrow table."""
         return self._loaded().episodes_table()
+
+    def lazy_steps(self) -> LazySteps:
+        """Return the steps as a stream of record batches, for a run larger than memory; nothing is read yet.
+
+        Returns
+        -------
+        LazySteps
+            DuckDB reads it by its name; ``.reader(columns, where=...)`` is a ``pyarrow.RecordBatchReader``, ``.to_polars()`` a LazyFrame.
+        """
+        return lazy.of_frames(self._loaded())
 
     def episode(
         self, number: int, *, agent: str | None = None, worker: str | None = None, decode: Decode = "auto"
