@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from live_telemetry_widget import about, slices
+from live_telemetry_widget import about, lazy, slices
 from live_telemetry_widget.decode import check_decode, with_columns
 from live_telemetry_widget.errors import ClosedError, ConnectError, WaitTimeoutError
+from live_telemetry_widget.lens import AgentFrames
 from live_telemetry_widget.report import kept
 
 if TYPE_CHECKING:
@@ -40,9 +41,10 @@ if TYPE_CHECKING:
     from live_telemetry_widget.decode import Decode, StepFrame
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.frames import RunFrames
+    from live_telemetry_widget.lazy import LazySteps
     from live_telemetry_widget.live import LiveView
     from live_telemetry_widget.recorder import Recorded, Tape
-    from live_telemetry_widget.report.kept import Embed
+    from live_telemetry_widget.report.kept import Embed, Summary
     from live_telemetry_widget.report.page import Report
     from live_telemetry_widget.report.plots import Plots
     from live_telemetry_widget.schema import RunState
@@ -171,6 +173,16 @@ class Run:
     def episodes_arrow(self) -> pa.Table:
         """:attr:`episodes` as an Arrow table."""
         return self._loaded().episodes_table()
+
+    def lazy_steps(self) -> LazySteps:
+        """Return the steps as a stream of record batches, for a run larger than memory; nothing is read yet.
+
+        Returns
+        -------
+        LazySteps
+            DuckDB reads it by its name; ``.reader(columns, where=...)`` is a ``pyarrow.RecordBatchReader``, ``.to_polars()`` a LazyFrame.
+        """
+        return lazy.of_frames(self._loaded())
 
     def episode(
         self, number: int, *, agent: str | None = None, worker: str | None = None, decode: Decode = "auto"
@@ -474,7 +486,8 @@ class Run:
             Show only this agent; all of them otherwise.
         embed
             What a saved notebook keeps for those who open it without a kernel, as of when the view is shown: ``"summary"`` (at first),
-            the totals, the return curve and some rows; ``"none"``, only that there was a view. None: as it was chosen last.
+            the totals, the return curve and some rows; ``"full"``, the interactive report of :meth:`to_html` too, in less than a megabyte;
+            ``"none"``, only that there was a view. None: as it was chosen last.
 
         Raises
         ------
@@ -489,6 +502,19 @@ class Run:
                 view = self._views[agent] = self.open_view(agent)
             view.embed = embed or view.embed
             return view.widget
+
+    def summary(self, agent: str | None = None) -> Summary:
+        """Return the totals, the return curve and some rows as of now; as the last line of a cell they are shown without any widget.
+
+        So they are in the saved notebook for whoever opens it, also where a view needs a kernel.
+
+        Parameters
+        ----------
+        agent
+            Only this agent's; all of them otherwise.
+        """
+        frames = self._loaded()
+        return kept.Summary(self._feed, frames if agent is None else AgentFrames(frames, agent), agent)
 
     @property
     def plot(self) -> Plots:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 import pandas as pd
 import pyarrow as pa
 
-from live_telemetry_widget import recorder
+from live_telemetry_widget import lazy, recorder
 from live_telemetry_widget._spill import parse_limit
 from live_telemetry_widget.client import DEFAULT_ADDRESS, RunDetails, RunInfo, check_address
 from live_telemetry_widget.errors import ClosedError, RunNotFoundError, WaitTimeoutError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.bridge import TelemetryBridge
     from live_telemetry_widget.exports import Source
+    from live_telemetry_widget.lazy import LazySteps
     from live_telemetry_widget.recorder import Tape
     from live_telemetry_widget.store import RunRow
     from live_telemetry_widget.watch import LiveTelemetryController
@@ -319,7 +320,7 @@ class Recording:
             row = self._source.run(run_id)
             if row is None:
                 raise not_found(run_id, f"the recording {self.path}", self._source.runs())
-            held = self._runs[run_id] = RecordedRun(_RecordedFeed(row, self._source))
+            held = self._runs[run_id] = RecordedRun(_RecordedFeed(row, self._source), owner=self)
         return held
 
     def latest(self) -> RecordedRun:
@@ -357,9 +358,13 @@ def _source(path: pathlib.Path) -> Source:
 class RecordedRun(Run):
     """A run out of a recording: a :class:`Run` that reads one episode without reading them all."""
 
-    def __init__(self, feed: _RecordedFeed) -> None:
-        super().__init__(feed)
+    def __init__(self, feed: _RecordedFeed, owner: object) -> None:
+        super().__init__(feed, owner)
         self._recorded = feed
+
+    def lazy_steps(self) -> LazySteps:
+        """Return the steps as they are recorded, a batch at a time; see :meth:`Run.lazy_steps`."""
+        return self._recorded.lazy_steps()
 
     def _frames_with(self, number: int) -> RunFrames:
         if self._recorded.read_all:
@@ -407,6 +412,10 @@ class _RecordedFeed(RunFeed):
             self._frames.append_episodes(batch)
         if self.finished:
             self._frames.settle()
+
+    def lazy_steps(self) -> LazySteps:
+        """Return the steps as they are recorded."""
+        return lazy.of_source(self._source, self.run_id)
 
     def first_record(self) -> pa.Table:
         """Return the first record of an episode, if there is any, without reading more."""

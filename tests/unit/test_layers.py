@@ -40,7 +40,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ),
     ("normalize", "store", "client", "query", "decode", "gridpaint"),
     ("frames", "worker", "daemon", "exports"),
-    ("feed", "lens", "slices", "_follow", "hub", "recorder", "controls"),
+    ("feed", "lens", "slices", "lazy", "_follow", "hub", "recorder", "controls"),
     ("about", "bridge", "report", "view"),
     ("live", "run"),
     ("session", "watch", "embedded", "listing", "commands", "report_command", "cli", "__main__", "__init__"),
