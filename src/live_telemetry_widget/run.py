@@ -27,6 +27,7 @@ import pandas as pd
 from live_telemetry_widget import about, exchange, lazy, slices
 from live_telemetry_widget.decode import check_decode, with_columns
 from live_telemetry_widget.errors import ClosedError, ConnectError, WaitTimeoutError
+from live_telemetry_widget.lens import AgentFrames
 from live_telemetry_widget.report import kept
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.lazy import LazySteps
     from live_telemetry_widget.live import LiveView
     from live_telemetry_widget.recorder import Recorded, Tape
-    from live_telemetry_widget.report.kept import Embed
+    from live_telemetry_widget.report.kept import Embed, Summary
     from live_telemetry_widget.report.page import Report
     from live_telemetry_widget.report.plots import Plots
     from live_telemetry_widget.schema import RunState
@@ -515,7 +516,8 @@ class Run:
             Show only this agent; all of them otherwise.
         embed
             What a saved notebook keeps for those who open it without a kernel, as of when the view is shown: ``"summary"`` (at first),
-            the totals, the return curve and some rows; ``"none"``, only that there was a view. None: as it was chosen last.
+            the totals, the return curve and some rows; ``"full"``, the interactive report of :meth:`to_html` too, in less than a megabyte;
+            ``"none"``, only that there was a view. None: as it was chosen last.
 
         Raises
         ------
@@ -530,6 +532,19 @@ class Run:
                 view = self._views[agent] = self.open_view(agent)
             view.embed = embed or view.embed
             return view.widget
+
+    def summary(self, agent: str | None = None) -> Summary:
+        """Return the totals, the return curve and some rows as of now; as the last line of a cell they are shown without any widget.
+
+        So they are in the saved notebook for whoever opens it, also where a view needs a kernel.
+
+        Parameters
+        ----------
+        agent
+            Only this agent's; all of them otherwise.
+        """
+        frames = self._loaded()
+        return kept.Summary(self._feed, frames if agent is None else AgentFrames(frames, agent), agent)
 
     @property
     def plot(self) -> Plots:

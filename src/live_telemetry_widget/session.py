@@ -355,7 +355,7 @@ class Recording:
             row = self._source.run(run_id)
             if row is None:
                 raise not_found(run_id, f"the recording {self.path}", self._source.runs())
-            held = self._runs[run_id] = RecordedRun(_RecordedFeed(row, self._source))
+            held = self._runs[run_id] = RecordedRun(_RecordedFeed(row, self._source), owner=self)
         return held
 
     def compare(self, runs: Iterable[str] | Mapping[str, str]) -> pd.DataFrame:
@@ -397,8 +397,8 @@ def _source(path: pathlib.Path) -> Source:
 class RecordedRun(Run):
     """A run out of a recording: a :class:`Run` that reads one episode without reading them all."""
 
-    def __init__(self, feed: _RecordedFeed) -> None:
-        super().__init__(feed)
+    def __init__(self, feed: _RecordedFeed, owner: object) -> None:
+        super().__init__(feed, owner)
         self._recorded = feed
 
     def lazy_steps(self) -> LazySteps:
