@@ -70,7 +70,7 @@ def write(frames: RunFrames, folder: pathlib.Path, about: Mapping[str, object]) 
     folder.mkdir(parents=True, exist_ok=True)
     try:
         storage = MinariStorage.new(
-            folder / "data",
+            (folder / "data").absolute(),  # Minari loses relative ones on the way
             observation_space=observations.space(),
             action_space=actions.space(),
             env_spec=_spec(about),
