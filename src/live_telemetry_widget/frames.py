@@ -33,7 +33,18 @@ from live_telemetry_widget._gaps import Gap, Gaps
 from live_telemetry_widget._rows import Rows
 from live_telemetry_widget._spill import Spill
 from live_telemetry_widget.bus import call_each
-from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, RAW_LIMIT, STEPS, TEXT, TIMESTAMP, Problem, further
+from live_telemetry_widget.schema import (
+    EPISODES,
+    JSON_KIND,
+    LABEL,
+    RAW_LIMIT,
+    STEPS,
+    TEXT,
+    TIMESTAMP,
+    Problem,
+    further,
+    unify,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -586,10 +597,35 @@ class RunFrames:
         with self._lock:
             return self._records.take(rows)
 
-    def take(self, rows: Numbers) -> pa.Table:
-        """Return some steps by row number, in the order asked for."""
+    def scan(self, first: int, count: int, names: Sequence[str]) -> pa.Table:
+        """Return some columns of steps by row number; a column that none of these rows has is not there."""
         with self._lock:
-            return self._steps.take(rows)
+            return self._steps.slice(max(first, 0), count, [*names, *(["episode"] if "episode" not in names else [])])
+
+    def columns(self, table: str) -> pa.Schema:
+        """Return the columns of ``"steps"`` or ``"episodes"``, further ones included."""
+        with self._lock:
+            if table == "steps":
+                return self._steps.schema()
+            held = unify(EPISODES, [self._records.schema()])
+            some = self._episode_rows(self._order[-1:]).schema
+            return pa.schema([*some, *(field for field in held if field.name not in some.names)])
+
+    def locate(self, number: int, step: int | None = None) -> list[tuple[Episode, int | None]]:
+        """Return the episodes of a number, each with the row of one of its steps: of its first, when none is named."""
+        found: list[tuple[Episode, int | None]] = []
+        with self._lock:
+            for episode in self._order:
+                if episode.number == number:
+                    first = min((s.first for s in episode.segments), default=0)
+                    rows = episode.rows_at(first if step is None else step, 1)
+                    found.append((episode, None if rows is None or rows[0] < 0 else int(rows[0])))
+        return found
+
+    def take(self, rows: Numbers, names: Sequence[str] | None = None) -> pa.Table:
+        """Return some steps by row number, in the order asked for; of `names` only those columns."""
+        with self._lock:
+            return self._steps.take(rows, names)
 
     def episode_rows(self, first: int, count: int) -> pa.Table:
         """Return episodes by ordinal, with their ordinal in column ``row``."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.lens import Frames
+    from live_telemetry_widget.view.rows_question import Arrangements
 
 
 class View(Protocol):
@@ -18,6 +19,7 @@ class View(Protocol):
 
     feed: RunFeed
     frames: Frames
+    arrangements: Arrangements
 
 
 class BadQuestionError(Exception):

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from live_telemetry_widget.errors import TelemetryError
-from live_telemetry_widget.view import messages, rows_question
+from live_telemetry_widget.view import find_question, messages, rows_question
 from live_telemetry_widget.view.ask import Ask, BadQuestionError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _LOG: Final = logging.getLogger(__name__)
 #: The kind of a question, and what answers it.
 HANDLERS: Final[dict[str, Handler]] = {
     "ask_rows": rows_question.answer,
+    "ask_find": find_question.answer,
 }
 
 
