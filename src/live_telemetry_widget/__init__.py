@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         DaemonError,
         NoDataError,
         RecordingError,
+        RunCancelledError,
         RunNotFoundError,
         TelemetryError,
         WaitTimeoutError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.session import Client, Recording, connect
     from live_telemetry_widget.session import open_recording as open  # noqa: A004 - ltw.open, as in wave.open
     from live_telemetry_widget.watch import LiveTelemetryController
+    from live_telemetry_widget.worker.emitter import Emitter, EmitterStats
 
 # Silent unless the user asks: a notebook's cells are no place for log lines.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -59,6 +61,9 @@ _HOME: Final = {
     "RunState": "schema",
     "Server": "embedded",
     "LiveTelemetryController": "watch",
+    "Emitter": "worker.emitter",
+    "EmitterStats": "worker.emitter",
+    "RunCancelledError": "errors",
     "TelemetryAsyncHub": "hub",
     "TelemetryBridge": "bridge",
     "TelemetryError": "errors",
@@ -99,6 +104,8 @@ __all__ = [  # noqa: RUF022 - the order in which one meets them
     "TelemetryAsyncHub",
     "TelemetryBridge",
     "LiveTelemetryController",
+    "Emitter",
+    "EmitterStats",
     "TelemetryError",
     "ConnectError",
     "DaemonError",
@@ -106,6 +113,7 @@ __all__ = [  # noqa: RUF022 - the order in which one meets them
     "WaitTimeoutError",
     "RecordingError",
     "WorkerError",
+    "RunCancelledError",
     "NoDataError",
     "ClosedError",
     "__version__",

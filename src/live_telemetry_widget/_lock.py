@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Final, Self
 
+from live_telemetry_widget._flock import lock
 from live_telemetry_widget.errors import RecordingError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class DirectoryLock:
         # Never deleted: a lock on a file that someone unlinked would lock nobody out.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            _lock(self._descriptor)
+            lock(self._descriptor)
         except OSError:
             holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() if os.name == "posix" else ""
             os.close(self._descriptor)
@@ -55,19 +55,3 @@ class DirectoryLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        # A byte far behind the text, because a locked byte cannot be read there.
-        os.lseek(descriptor, 1 << 20, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

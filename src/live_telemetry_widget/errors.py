@@ -9,10 +9,11 @@
     ├── WaitTimeoutError      run.wait() and friends ran out of time (also a TimeoutError)
     ├── RecordingError        a file that is not a recording, is locked, or is from a newer version
     ├── WorkerError           the worker command could not be started
+    ├── RunCancelledError     somebody cancelled the run; raised in the training loop by its next step
     ├── QueryError            an expression that selects rows cannot be read, or does not fit the columns (also a ValueError)
     ├── MissingPackageError   what was asked for needs an optional package (also an ImportError)
     ├── NoDataError           the run holds nothing of what a figure or a picture is made from (also a LookupError)
-    └── ClosedError           use of a client, hub or server after it was closed
+    └── ClosedError           use of a client, hub, server or emitter after it was closed
 
 What comes in from the wire never raises one of these into a stream: it is counted in ``run.problems`` instead.
 """
@@ -46,6 +47,10 @@ class RecordingError(TelemetryError):
 
 class WorkerError(TelemetryError):
     """The worker command could not be started."""
+
+
+class RunCancelledError(TelemetryError):
+    """Somebody cancelled the run of an emitter."""
 
 
 class QueryError(TelemetryError, ValueError):

@@ -611,7 +611,7 @@ class RunFrames:
             some = self._episode_rows(self._order[-1:]).schema
             return pa.schema([*some, *(field for field in held if field.name not in some.names)])
 
-    def locate(self, number: int, step: int | None = None) -> list[tuple[Episode, int | None]]:
+    def seek(self, number: int, step: int | None = None) -> list[tuple[Episode, int | None]]:
         """Return the episodes of a number, each with the row of one of its steps: of its first, when none is named."""
         found: list[tuple[Episode, int | None]] = []
         with self._lock:
@@ -626,6 +626,21 @@ class RunFrames:
         """Return some steps by row number, in the order asked for; of `names` only those columns."""
         with self._lock:
             return self._steps.take(rows, names)
+
+    def episode_steps(self, row: int) -> tuple[Numbers, Numbers]:
+        """Return the step indices of an episode, by ordinal, ascending, and the rows that hold these steps; both empty when it is not known."""
+        with self._lock:
+            if not 0 <= row < len(self._order):
+                return np.zeros(0, np.int64), np.zeros(0, np.int64)
+            segments = list(self._order[row].segments)
+        firsts, counts, rows = (np.array([s[i] for s in segments], np.int64) for i in range(3))
+        return _ranges(firsts, counts), _ranges(rows, counts)
+
+    def locate(self, number: int, agent_id: str, worker_id: str) -> int | None:
+        """Return the ordinal of an episode of one agent of a worker; None when it is not known."""
+        with self._lock:
+            found = self._episodes.get((worker_id, agent_id, number))
+            return None if found is None else found.ordinal
 
     def episode_rows(self, first: int, count: int) -> pa.Table:
         """Return episodes by ordinal, with their ordinal in column ``row``."""

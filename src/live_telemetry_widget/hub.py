@@ -180,6 +180,18 @@ class TelemetryAsyncHub:
         DaemonError
             It answered with an error.
         """
+        future = self.ask_soon(coroutine)
+        try:
+            return future.result(timeout)
+        except concurrent.futures.TimeoutError:
+            future.cancel()
+            msg = f"the daemon at {self.address} did not answer within {timeout:g} s; is it busy or stopped?"
+            raise ConnectError(msg) from None
+
+    def ask_soon(
+        self, coroutine: Callable[[TrainerClient], Coroutine[Any, Any, Any]]
+    ) -> concurrent.futures.Future[Any]:
+        """Begin a call as :meth:`ask` does, without waiting for its answer."""
         self.start()
         loop, address = self._loop, self.address
         if loop is None or address is None:
@@ -191,13 +203,7 @@ class TelemetryAsyncHub:
             async with TrainerClient(address) as client:
                 return await coroutine(client)
 
-        future = asyncio.run_coroutine_threadsafe(call(), loop)
-        try:
-            return future.result(timeout)
-        except concurrent.futures.TimeoutError:
-            future.cancel()
-            msg = f"the daemon at {self.address} did not answer within {timeout:g} s; is it busy or stopped?"
-            raise ConnectError(msg) from None
+        return asyncio.run_coroutine_threadsafe(call(), loop)
 
     def _get_client(self) -> TrainerClient:
         if self._client is None:

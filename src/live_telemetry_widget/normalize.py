@@ -218,8 +218,8 @@ def steps_from_events(
     rows: list[tuple[Any, ...]] = []
     extras: list[Mapping[str, Any]] = []
     for event in events:
-        episode = _index(event.get("episode", event.get("episode_index")))
-        step_index = _index(event.get("step_index"))
+        episode = index_of(event.get("episode", event.get("episode_index")))
+        step_index = index_of(event.get("step_index"))
         if episode is None or step_index is None:
             where = f"episode {event.get('episode')!r}, step_index {event.get('step_index')!r}"
             problems.append(Problem("bad_index", f"{where}: not counting numbers; the step is left out", _raw(event)))
@@ -262,8 +262,8 @@ def episodes_from_events(
     rows: list[tuple[Any, ...]] = []
     extras: list[Mapping[str, Any]] = []
     for event in events:
-        episode = _index(event.get("episode", event.get("episode_index")))
-        steps = _index(event.get("steps", 0))
+        episode = index_of(event.get("episode", event.get("episode_index")))
+        steps = index_of(event.get("steps", 0))
         if episode is None or steps is None:
             where = f"episode {event.get('episode')!r}, steps {event.get('steps')!r}"
             detail = f"{where}: not counting numbers; the episode is left out"
@@ -289,7 +289,7 @@ def episodes_from_events(
     return _assemble(EPISODES, _transpose(EPISODES, rows, problems), extras, problems)
 
 
-def _index(value: object) -> int | None:
+def index_of(value: object) -> int | None:
     """Return a counting number below 2^63, or None."""
     value = _whole(value)
     return value if value is not None and 0 <= value <= _INT64_MAX else None
@@ -479,7 +479,7 @@ def align_episodes(batch: pa.RecordBatch) -> Batch:
     rows = _further.parse_objects(texts, problems, "metadata_json")
     numbers = batch.column("episode").to_pylist()
     for i, row in enumerate(rows):
-        named = _index(row.get("episode"))
+        named = index_of(row.get("episode"))
         if named is not None:
             numbers[i] = named
     held = set(batch.schema.names)

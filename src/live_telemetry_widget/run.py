@@ -31,7 +31,7 @@ from live_telemetry_widget.report import kept
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     import pyarrow as pa
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.live import LiveView
     from live_telemetry_widget.recorder import Recorded, Tape
     from live_telemetry_widget.report.kept import Embed
+    from live_telemetry_widget.report.page import Report
     from live_telemetry_widget.report.plots import Plots
     from live_telemetry_widget.schema import RunState
     from live_telemetry_widget.view.widget import LiveTelemetryWidget
@@ -344,6 +345,11 @@ class Run:
         hub.ask(call)
 
     @property
+    def owner(self) -> object:
+        """Who follows it: the client it is from; None for a recording."""
+        return self._owner
+
+    @property
     def feed(self) -> RunFeed:
         """What the hub, or a recording, puts the run into."""
         return self._feed
@@ -450,6 +456,53 @@ class Run:
             msg = f"{len(found)} have an episode {number}; say which: {who}"
             raise ValueError(msg)
         return animate(self._feed, self._feed.frames.episode_table(found), path, **options)
+
+    def to_html(  # noqa: PLR0913 - what a report can be, by name
+        self,
+        path: str | os.PathLike[str],
+        *,
+        episodes: int | Iterable[int] | None = None,
+        where: str | None = None,
+        agent: str | None = None,
+        limit: int = 5_000_000,
+        static: bool = False,
+    ) -> Report:
+        """Write the run as one HTML file that needs no network: the view, with its tables, replay, curve and filters, over the file's own data.
+
+        Parameters
+        ----------
+        path
+            Of the file; one that is there is replaced, and is whole at any time.
+        episodes
+            Only these, by their numbers; a single number: so many of the newest.
+        where
+            Only those for which this expression holds, over the columns of :attr:`episodes`: ``"outcome == 'Failed' and steps < 10"``.
+        agent
+            Only this agent's.
+        limit
+            Largest size in bytes. What does not fit is left out, and the page says what: first the steps of older episodes, of which those
+            with the lowest return stay longest.
+        static
+            Write a page without any script: totals, curves and the table of episodes.
+
+        Returns
+        -------
+        Report
+            ``path, size, episodes, steps, notes``; it can be used as a path.
+
+        Raises
+        ------
+        QueryError
+            `where` is no expression over these columns.
+        NoDataError
+            None of the run's episodes is chosen.
+        ValueError
+            Not even the totals fit into `limit`.
+        """
+        from live_telemetry_widget.report.page import write  # noqa: PLC0415 - data alone needs no pages
+
+        self._loaded()
+        return write(self._feed, path, episodes=episodes, where=where, agent=agent, limit=limit, static=static)
 
     def open_view(self, agent: str | None = None) -> LiveView:
         """Return a view of its own beside the one of :meth:`view`; whoever opens it closes it."""

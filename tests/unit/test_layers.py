@@ -19,7 +19,7 @@ DECISION = ROOT / "docs" / "decisions" / "0001-shape.md"
 #: What stands further down may import what stands further up, never the other way. A room (a module, or a package with
 #: all its modules) imports from its own level only itself and what NEIGHBOURS allows.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "schema", "_version", "_names"),
+    ("errors", "schema", "_version", "_names", "_flock", "_ulid"),
     (
         "proto",
         "bus",
@@ -39,10 +39,10 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ),
     ("normalize", "store", "client", "query", "gridpaint"),
     ("frames", "worker", "daemon", "exports"),
-    ("feed", "lens", "_follow", "hub", "recorder"),
+    ("feed", "lens", "_follow", "hub", "recorder", "controls"),
     ("bridge", "report", "view"),
     ("live", "run"),
-    ("session", "watch", "embedded", "listing", "commands", "cli", "__main__", "__init__"),
+    ("session", "watch", "embedded", "listing", "commands", "report_command", "cli", "__main__", "__init__"),
 )
 #: (importer, imported) on one level.
 NEIGHBOURS = {
@@ -54,11 +54,15 @@ NEIGHBOURS = {
     ("hub", "_follow"),
     ("_follow", "feed"),
     ("recorder", "feed"),
+    ("controls", "feed"),
+    ("controls", "hub"),
     ("run", "live"),
     ("report", "view"),
     ("session", "watch"),
     ("cli", "embedded"),
     ("cli", "commands"),
+    ("cli", "report_command"),
+    ("report_command", "session"),
     ("commands", "listing"),
     ("__main__", "cli"),
     ("__init__", "_version"),
@@ -167,6 +171,7 @@ def test_the_decision_tells_the_levels_that_are_held() -> None:
     [
         # A worker is somebody's training process: it must not pay for a viewer.
         ("worker.demo", {"pyarrow", "pandas", "grpc", "anywidget", "plotly"}),
+        ("worker.emitter", {"numpy", "pyarrow", "pandas", "grpc", "anywidget", "plotly"}),
         ("worker.proxy", {"pandas", "anywidget", "plotly", "IPython"}),
         ("daemon.server", {"pandas", "anywidget", "plotly", "IPython"}),
         ("cli", {"pyarrow", "pandas", "grpc", "anywidget", "plotly"}),

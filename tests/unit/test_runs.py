@@ -15,6 +15,7 @@ import pytest
 
 from live_telemetry_widget import normalize
 from live_telemetry_widget._lock import DirectoryLock
+from live_telemetry_widget._ulid import new_ulid
 from live_telemetry_widget.daemon import config
 from live_telemetry_widget.daemon.log import DurableLog
 from live_telemetry_widget.daemon.refusal import RefusalError
@@ -102,7 +103,7 @@ def test_a_config_that_is_no_object_is_refused(text: str) -> None:
 
 
 def test_ulids_are_ulids_and_sort_by_time() -> None:
-    made = [config.new_ulid() for _ in range(100)]
+    made = [new_ulid() for _ in range(100)]
     assert len(set(made)) == 100
     assert all(re.fullmatch(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", one) for one in made)
     assert [one[:10] for one in made] == sorted(one[:10] for one in made)

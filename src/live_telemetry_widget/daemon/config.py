@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
-import time
 from typing import Any, Final
 
+from live_telemetry_widget._ulid import new_ulid
 from live_telemetry_widget.daemon.refusal import invalid
 
 _REQUIRED: Final = {
@@ -25,14 +24,7 @@ _LONGEST_NAME: Final = 120
 _LONGEST_ID: Final = 200
 _LEAST_MEMORY: Final = 256
 _MOST_GPUS: Final = 8
-_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _ULID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.IGNORECASE)
-
-
-def new_ulid() -> str:
-    """Return a fresh ULID: 48 bits of milliseconds, 80 random bits, in Crockford's base 32."""
-    number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
 
 def check_run_id(run_id: str) -> str:

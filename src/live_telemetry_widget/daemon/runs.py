@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from live_telemetry_widget._ulid import new_ulid
 from live_telemetry_widget.daemon import config as run_config
 from live_telemetry_widget.daemon.refusal import RefusalError, precondition
 from live_telemetry_widget.daemon.silence import Pulse
@@ -148,7 +149,7 @@ class Registry:
         run_config.parse_object(config_json)
         held = self._runs.get(run_id)
         if held is None:
-            chosen = run_config.check_run_id(run_id) if run_id else run_config.new_ulid()
+            chosen = run_config.check_run_id(run_id) if run_id else new_ulid()
             return await self._make(chosen, "", config_json or "{}"), True
         if held.status in ENDED:
             msg = f"run {run_id!r} has ended and is not opened again; choose another run id, or none"

@@ -19,7 +19,7 @@ def answer(view: View, ask: Ask) -> tuple[dict[str, Any], Sequence[bytes]]:
     is not there.
     """
     step, agent, worker = (ask.raw(name) for name in ("step", "agent", "worker"))
-    found = view.frames.locate(ask.whole("episode"), None if step is None else ask.whole("step"))
+    found = view.frames.seek(ask.whole("episode"), None if step is None else ask.whole("step"))
     places = [
         {
             "episode": {"row": e.ordinal, "worker": e.worker_id, "agent": e.agent_id, "episode": e.number},

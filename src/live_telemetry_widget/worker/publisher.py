@@ -77,6 +77,8 @@ class Publisher:
         How long to wait before each new attempt.
     leader
         A publisher whose messages go first: a message waits until what `leader` held when it was put has been sent.
+    producer, first
+        The name under which the messages are numbered, and the number of the first: of one that goes on with what another left.
 
     Attributes
     ----------
@@ -90,7 +92,7 @@ class Publisher:
         What went wrong last.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - named ones, most with a default
         self,
         what: str,
         call: Callable[[AsyncIterator[Any], Metadata], Awaitable[Any]],
@@ -98,6 +100,8 @@ class Publisher:
         *,
         backoff: Backoff | None = None,
         leader: Publisher | None = None,
+        producer: str = "",
+        first: int = 0,
     ) -> None:
         self.what = what
         self.confirmed = 0
@@ -116,8 +120,8 @@ class Publisher:
         self._bytes = 0
         self._put = 0
         #: The number of the first message in the window.
-        self._first = 0
-        self._producer = uuid.uuid4().hex
+        self._first = first
+        self._producer = producer or uuid.uuid4().hex
         self._attempt = _Attempt()
         self._most = _ROTATE_MESSAGES
         self._news = asyncio.Event()

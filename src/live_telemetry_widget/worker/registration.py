@@ -34,6 +34,8 @@ class Registration:
         For the handshake.
     config
         What is known of the run: ``run_name``, ``entry_point``, ``arguments``, ``metadata``.
+    worker_kind, supports_pause
+        For the handshake.
 
     Attributes
     ----------
@@ -44,8 +46,19 @@ class Registration:
         Whether the daemon is one of this package, as far as is known.
     """
 
-    def __init__(self, address: str, run_id: str, worker_id: str, config: Mapping[str, Any]) -> None:
+    def __init__(  # noqa: PLR0913 - what a handshake says, by name
+        self,
+        address: str,
+        run_id: str,
+        worker_id: str,
+        config: Mapping[str, Any],
+        *,
+        worker_kind: str = "proxy",
+        supports_pause: bool = True,
+    ) -> None:
         self.address = address
+        self._worker_kind = worker_kind
+        self._supports_pause = supports_pause
         self.run_id = run_id
         self._worker_id = worker_id
         self._config = config
@@ -98,9 +111,9 @@ class Registration:
         handshake = trainer_pb2.RegisterWorkerRequest(
             run_id=self.run_id,
             worker_id=self._worker_id,
-            worker_kind="proxy",
+            worker_kind=self._worker_kind,
             proto_version="MOSAIC/1.0",
-            supports_pause=True,
+            supports_pause=self._supports_pause,
         )
         try:
             answer = await self.trainer.RegisterWorker(handshake, timeout=_CALL_TIMEOUT)

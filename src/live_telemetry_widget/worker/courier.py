@@ -1,0 +1,485 @@
+"""An emitter's own thread: takes what the training thread said, keeps it until the daemon confirms it, and hears what people want.
+
+``rows ─▶ encode ─▶ spool ─▶ link ─▶ daemon``, every few milliseconds. What is in the spool outlives this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+import pyarrow as pa
+
+from live_telemetry_widget import _chunks
+from live_telemetry_widget.client import Backoff
+from live_telemetry_widget.errors import DaemonError
+from live_telemetry_widget.proto import telemetry_pb2
+from live_telemetry_widget.schema import Problem
+from live_telemetry_widget.worker import remote
+from live_telemetry_widget.worker.emitter import EmitterStats
+from live_telemetry_widget.worker.encode import Encoder
+from live_telemetry_widget.worker.link import Link
+from live_telemetry_widget.worker.registration import Registration
+from live_telemetry_widget.worker.spool import Spool, estates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from live_telemetry_widget.worker.emitter import Options
+    from live_telemetry_widget.worker.gate import Gate
+    from live_telemetry_widget.worker.spool import Estate
+
+_LOG: Final = logging.getLogger(__name__)
+
+_OUTCOMES: Final = {
+    "completed": telemetry_pb2.OUTCOME_COMPLETED,
+    "failed": telemetry_pb2.OUTCOME_FAILED,
+    "cancelled": telemetry_pb2.OUTCOME_CANCELLED,
+}
+#: A daemon that answers so will not answer otherwise the next time.
+_FINAL: Final = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.ALREADY_EXISTS,
+}
+_LONGEST_REASON: Final = 2_000
+#: Seconds.
+_SETTLE: Final = 0.05
+
+
+@dataclasses.dataclass(slots=True)
+class _End:
+    """How a run is to end."""
+
+    outcome: str
+    reason: str
+    deadline: float
+
+
+class Courier:
+    """The thread, and what it knows.
+
+    Parameters
+    ----------
+    options
+        What the emitter was told.
+    rows
+        What the training thread appends to.
+    gate
+        What holds it.
+    on_end
+        Called, on the thread, when it ends.
+
+    Attributes
+    ----------
+    run_id : str
+        As the daemon has it, once it has answered.
+    """
+
+    def __init__(
+        self, options: Options, rows: list[Any], gate: Gate, on_end: Callable[[Courier], object] = lambda _: None
+    ) -> None:
+        self.run_id = options.run_id
+        self.taken = collections.Counter[str]()
+        self.confirmed = collections.Counter[str]()
+        self.recovered = collections.Counter[str]()
+        self.dropped = 0
+        self.refused = 0
+        self.problems = collections.Counter[str]()
+        self.samples: dict[str, str] = {}
+        self.connected = False
+        self.delivered = False
+        self.failure = ""
+        #: Set when the daemon has answered, with yes or no.
+        self.answered = threading.Event()
+        self.refusal: DaemonError | None = None
+        self._options = options
+        self._rows = rows
+        self._gate = gate
+        self._on_end = on_end
+        self._ready = threading.Event()
+        self._broken: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken = False
+        self._ending: _End | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True, name=f"live-telemetry emitter {options.run_id}")
+
+    # -- from other threads ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start, and return when it lives."""
+        self._thread.start()
+        self._ready.wait()
+        if self._broken is not None:
+            raise self._broken
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def wake(self) -> None:
+        """Have it look now; to be called as often as one likes."""
+        if not self._woken:
+            self._woken = True
+            self._call(self._news.set)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that was told is confirmed; whether it was in time."""
+        if self._loop is None or not self.alive:
+            return self.delivered
+        done = threading.Event()
+        self._call(self._flushing.append, done)
+        self.wake()
+        # Not longer than the thread lives, which sets what waits when it ends.
+        return done.wait(timeout) and not self.waiting()
+
+    def end(self, outcome: str, reason: str, timeout: float) -> None:
+        """Have it finish what is here within so many seconds, tell the daemon how the run ended, and end."""
+        loop = self._loop
+        if loop is not None and self.alive:
+            self._call(self._set_end, _End(outcome, reason[:_LONGEST_REASON], timeout))
+
+    def join(self, timeout: float) -> None:
+        """Wait until it has ended."""
+        self._thread.join(timeout)
+
+    def waiting(self) -> int:
+        """Return how many rows are not confirmed."""
+        return sum(self.taken.values()) - sum(self.confirmed.values()) - self.dropped - self.refused
+
+    @property
+    def where(self) -> str:
+        """Where rows go, for people."""
+        return f"{self._options.address} and wait in {self._options.spool_dir or 'memory'}"
+
+    def stats(self) -> EmitterStats:
+        """Return what has become of what was told."""
+        return EmitterStats(
+            steps=self.taken["steps"],
+            episodes=self.taken["episodes"],
+            confirmed_steps=self.confirmed["steps"],
+            confirmed_episodes=self.confirmed["episodes"],
+            recovered=self.recovered.total(),
+            waiting=max(0, self.waiting()),
+            spooled_bytes=self._spool.size,
+            dropped=self.dropped,
+            not_recorded=self._gate.turned_away,
+            refused=self.refused,
+            connected=self.connected,
+            why=self._gate.off or self.failure or self._spool.failure,
+            problems=dict(self.problems),
+        )
+
+    def forget(self) -> None:
+        """Leave everything as it is: this is a process that was forked from ours."""
+        self._spool.forget()
+
+    def _call(self, function: Any, *arguments: Any) -> None:  # noqa: ANN401 - as call_soon_threadsafe
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _set_end(self, end: _End) -> None:
+        self._ending = self._ending or end
+        self._news.set()
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the training thread must not wait for this one
+            _LOG.exception("the emitter of run %s has failed", self.run_id)
+            self._broken = error
+            self._gate.close(f"the emitter has failed: {error!r}")
+        finally:
+            self._ready.set()
+            self.answered.set()
+            self._on_end(self)
+
+    async def _main(self) -> None:
+        options = self._options
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_note_trouble)
+        self._news = asyncio.Event()
+        self._queued = asyncio.Event()
+        self._flushing: list[threading.Event] = []
+        self._sent = 0
+        self._next = collections.Counter[str]()
+        self._registration = Registration(
+            options.address,
+            options.run_id,
+            options.worker_id,
+            options.run_config(),
+            worker_kind="emitter",
+            supports_pause=options.control,
+        )
+        self._encoder = Encoder(
+            options.run_id,
+            options.worker_id,
+            options.agent_id,
+            first_episode=options.first_episode,
+            summary=options.summary,
+            count=self._count,
+        )
+        header = {"run_id": options.run_id, "address": options.address, "config": options.run_config()}
+        self._spool = Spool(options.spool_dir, header)
+        self._link = Link(self._registration, self._spool.producer)
+        _warm_up()
+        self._ready.set()
+        sending = asyncio.create_task(self._send())
+        hearing: list[asyncio.Task[None]] = []
+        sending.add_done_callback(self._sending_ended)
+        try:
+            await self._pump(hearing)
+        finally:
+            self._link.abandon()
+            for task in (sending, *hearing):
+                task.cancel()
+            await asyncio.gather(sending, *hearing, return_exceptions=True)
+            self._spool.close()
+            await self._registration.close()
+            # gRPC hands the end of each cancelled call to this loop a moment later, and trips over a loop that is closed.
+            await asyncio.sleep(_SETTLE)
+            for done in self._flushing:
+                done.set()
+
+    async def _pump(self, hearing: list[asyncio.Task[None]]) -> None:
+        end: _End | None = None
+        flushing: list[tuple[int, threading.Event]] = []
+        told = 0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._options.interval):
+                    await self._news.wait()
+            self._news.clear()
+            self._woken = False
+            if self._ending is not None and end is None:
+                end = self._ending
+                end.deadline += asyncio.get_running_loop().time()
+            waiters, self._flushing = self._flushing, []
+            self._drain(force=bool(waiters or flushing or end), last=bool(waiters or end))
+            told = sum(self.taken.values())
+            flushing += [(told, done) for done in waiters]
+            self._settle()
+            settled = told - self.waiting()
+            for mark, done in flushing:
+                if settled >= mark or self.refusal is not None or self.refused:
+                    done.set()
+            flushing = [(mark, done) for mark, done in flushing if not done.is_set()]
+            if self.connected and not hearing:
+                hearing += self._hear()
+            if end is not None and (await self._finished(end)):
+                return
+
+    def _hear(self) -> list[asyncio.Task[None]]:
+        registration, gate = self._registration, self._gate
+        tasks = [remote.listen(registration, gate.order, gate.cancel)] if self._options.control else []
+        tasks.append(remote.beat(registration, self._options.heartbeat, 0, gate.cancel))
+        return [asyncio.create_task(task) for task in tasks]
+
+    async def _finished(self, end: _End) -> bool:
+        """Whether nothing is left to do, or no time to do it in."""
+        loop = asyncio.get_running_loop()
+        left = end.deadline - loop.time()
+        if self.waiting() == 0 and self.connected:
+            self.delivered = not self._options.owner or await self._tell(end, max(left, 1.0))
+            return True
+        if left > 0 and self.refusal is None:
+            return False
+        if self._options.owner:
+            self._spool.end(end.outcome, end.reason)
+        return True
+
+    async def _tell(self, end: _End, timeout: float) -> bool:  # noqa: ASYNC109 - gRPC's own
+        loop = asyncio.get_running_loop()
+        reason, deadline, backoff = self._with_losses(end.reason), loop.time() + timeout, Backoff(first=0.2, most=2.0)
+        while True:
+            try:
+                left = max(0.1, deadline - loop.time())
+                await self._registration.finish(_OUTCOMES[end.outcome], reason, timeout=left)
+            except grpc.aio.AioRpcError as error:
+                self.failure = f"{error.code().name}: {error.details()}"
+                if error.code() != grpc.StatusCode.UNAVAILABLE or loop.time() > deadline:
+                    _LOG.warning("the end of run %s could not be told: %s", self.run_id, self.failure)
+                    return False
+                await asyncio.sleep(backoff.next())
+            else:
+                return True
+
+    def _with_losses(self, reason: str) -> str:
+        """Return why the run ended, and what is not in its record; a person reads it beside the run."""
+        parts = [reason] if reason else []
+        if self.dropped:
+            parts.append(f"{self.dropped} of the oldest rows were dropped, because the spool was full")
+        if self._gate.turned_away:
+            parts.append(f"{self._gate.turned_away} steps were not recorded: {self._gate.off}")
+        return "; ".join(parts)
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    def _drain(self, *, force: bool, last: bool) -> None:
+        """Take what the training thread has said, as far as there is room for it."""
+        limit, policy = self._options.spool_limit, self._options.on_full
+        if policy == "block" and self._spool.size >= limit and not force:
+            self._gate.fill(full=True)
+            return
+        rows = self._rows
+        number = len(rows)
+        taken = rows[:number]
+        # The training thread appends meanwhile: both are one operation on the list.
+        del rows[:number]
+        new = collections.Counter[str]()
+        for kind, batch in self._encoder.encode(taken, last=last):
+            first = self._next[kind]
+            self._next[kind] += batch.num_rows
+            new[kind] += batch.num_rows
+            self._spool.append(kind, first, batch.num_rows, bytes(_chunks.encode(batch)))
+            self._queued.set()
+        if policy == "block":
+            self._gate.fill(full=self._spool.size >= limit and not force)
+        elif policy == "drop_oldest":
+            while self._spool.size > limit and self._sent < len(self._spool):
+                self._drop(self._spool.remove(self._sent).rows)
+        elif self._spool.size >= limit:
+            self._gate.close(f"the spool's limit of {limit:,} bytes was reached while the daemon was away")
+            _LOG.warning("run %s: recording has stopped: %s", self.run_id, self._gate.off)
+        # Last, so that whoever sees them taken sees what has become of them.
+        self.taken.update(new)
+
+    def _drop(self, rows: int) -> None:
+        if not self.dropped:
+            _LOG.warning("run %s: the spool is full; the oldest rows are dropped", self.run_id)
+        self.dropped += rows
+
+    def _count(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            self.problems[problem.kind] += problem.count
+            if problem.kind not in self.samples:
+                self.samples[problem.kind] = problem.detail
+                _LOG.warning("run %s: %s: %s", self.run_id, problem.kind, problem.detail)
+
+    # -- out ---------------------------------------------------------------------------------------------------------
+
+    async def _send(self) -> None:
+        try:
+            await self._connect()
+            self.run_id = self._registration.run_id
+        except DaemonError as refusal:
+            self.refusal = refusal
+            self._gate.close(str(refusal))
+            self.answered.set()
+            return
+        self.connected = True
+        self.answered.set()
+        while True:
+            while self._sent >= len(self._spool):
+                self._queued.clear()
+                await self._queued.wait()
+            record = self._spool[self._sent]
+            batch = _chunks.decode(self._spool.read(record))
+            self._sent += 1
+            await self._link.put(record.kind, record.first, batch)
+
+    def _sending_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("publishing run %s has failed", self.run_id, exc_info=error)
+            self.failure = repr(error)
+            self.refusal = DaemonError(f"publishing run {self.run_id} has failed: {error!r}")
+            self._gate.close(self.failure)
+            self.answered.set()
+
+    async def _connect(self) -> None:
+        """Have the run at the daemon, and deliver what an earlier process left of it."""
+        left = self._inherit()
+        backoff = Backoff(first=0.2, most=2.0)
+        refusal: DaemonError | None = None
+        try:
+            while True:
+                try:
+                    await self._registration.open()
+                    break
+                except grpc.aio.AioRpcError as error:
+                    said = self._registration.translated(error)
+                    self.failure = str(said)
+                    if error.code() in _FINAL and isinstance(said, DaemonError):
+                        refusal = said
+                        break
+                    _LOG.warning("run %s waits in %s: %s", self.run_id, self._options.spool_dir or "memory", said)
+                    await asyncio.sleep(backoff.next())
+            self.failure = ""
+            while left:
+                # A run that has ended takes no new worker, but what is left of an old one.
+                await self._bequeath(left[0])
+                left.pop(0)
+        finally:
+            for estate in left:
+                estate.release()
+        if refusal is not None:
+            raise refusal
+
+    def _inherit(self) -> list[Estate]:
+        directory = self._options.spool_dir
+        if directory is None or not directory.is_dir():
+            return []
+        return estates(directory, self._options.run_id)
+
+    async def _bequeath(self, estate: Estate) -> None:
+        link, why = Link(self._registration, estate.producer), ""
+        try:
+            for record in estate.records:
+                await link.put(record.kind, record.first, _chunks.decode(estate.read(record)))
+                self.recovered[record.kind] += record.rows
+            await link.close()
+            why = link.failure if link.lost else ""
+        except (OSError, pa.ArrowInvalid) as error:
+            why = str(error)
+        finally:
+            link.abandon()
+        if estate.torn:
+            self._count([Problem("torn_spool", "a file of an earlier process ends within a record", count=estate.torn)])
+        if why:
+            self._count([Problem("spool_refused", f"rows of an earlier process cannot be delivered: {why}")])
+            estate.release()
+        else:
+            estate.delete()
+
+    def _settle(self) -> None:
+        """Forget what is confirmed."""
+        link = self._link
+        while len(self._spool) and self._sent:
+            record = self._spool[0]
+            if link.settled(record.kind) < record.first + record.rows:
+                break
+            self._spool.remove()
+            self._sent -= 1
+            self.confirmed[record.kind] += record.rows
+        if link.lost > self.refused:
+            # Lost rows were counted as settled, and so as confirmed.
+            self.confirmed["steps"] -= link.lost - self.refused
+            self.refused = link.lost
+            self.failure = link.failure
+            self._gate.close(f"the daemon refuses this run's telemetry: {link.failure}")
+
+
+def _warm_up() -> None:
+    """Have everything loaded: pyarrow imports pandas with its first array, and a program that ends can import nothing any more."""
+    encoder = Encoder("", "", "", count=lambda _: None)
+    for _, batch in encoder.encode([(0, 0, 0.0, 0, True, False, None, None, None, {"of": 1})], last=True):
+        _chunks.decode(bytes(_chunks.encode(batch)))
+
+
+def _note_trouble(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what asyncio would write to standard error, among the training program's own output."""
+    error = context.get("exception")
+    # gRPC wakes all loops of a process for what only one of them finds.
+    level = logging.DEBUG if isinstance(error, BlockingIOError) else logging.ERROR
+    _LOG.log(level, "in an emitter's thread: %s", context.get("message"), exc_info=error)

@@ -1,0 +1,584 @@
+"""What a training loop calls: :class:`Emitter`.
+
+``step`` appends a tuple to a list and returns; a thread of its own does everything else (:mod:`~live_telemetry_widget.worker.courier`).
+This module needs the standard library only; pyarrow and gRPC are loaded when an emitter is made.
+"""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import dataclasses
+import logging
+import multiprocessing
+import os
+import pathlib
+import sys
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from live_telemetry_widget import _names
+from live_telemetry_widget._ulid import new_ulid
+from live_telemetry_widget.errors import ClosedError
+from live_telemetry_widget.worker.gate import Gate
+from live_telemetry_widget.worker.records import FIXED, Block, Episode, snapshot, snapshots
+from live_telemetry_widget.worker.spool import default_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from live_telemetry_widget.worker.courier import Courier
+    from live_telemetry_widget.worker.records import Step
+
+_LOG: Final = logging.getLogger(__name__)
+
+Outcome = Literal["completed", "failed", "cancelled"]
+OnFull = Literal["block", "drop_oldest", "stop"]
+Observations = Literal["full", "summary", "none"]
+
+#: With so many steps in the list its thread is woken; with so many times more the training thread waits for it.
+_WAKE_AT: Final = 8_192
+_WAIT_AT: Final = 4
+#: Seconds that making an emitter waits for the daemon's answer, which may be no.
+_PATIENCE: Final = 1.0
+_MEBIBYTE: Final = 1024 * 1024
+
+
+@dataclasses.dataclass(slots=True)
+class Options:
+    """What an :class:`Emitter` was told; see there."""
+
+    address: str
+    run_id: str
+    name: str
+    config: dict[str, Any]
+    agent_id: str
+    worker_id: str
+    spool_dir: pathlib.Path | None
+    spool_limit: int
+    on_full: OnFull
+    observations: Observations
+    observations_every: int
+    first_episode: int
+    control: bool
+    interval: float
+    heartbeat: float
+    #: Whether this emitter says how the run ended; a copy in another process does not.
+    owner: bool = True
+
+    @property
+    def summary(self) -> bool:
+        """Whether of an observation only its like is told."""
+        return self.observations == "summary"
+
+    def run_config(self) -> dict[str, Any]:
+        """Return what the daemon is told of the run."""
+        metadata = {"agent_id": self.agent_id, "worker_id": self.worker_id}
+        program = pathlib.PurePath(sys.argv[0]).name if sys.argv and sys.argv[0] not in {"", "-c"} else "python"
+        return {
+            "run_name": self.name or program,
+            "entry_point": program,
+            "arguments": [],
+            "metadata": metadata,
+            **({"config": self.config} if self.config else {}),
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmitterStats:
+    """What has become of what an emitter was told. Rows are steps and episodes.
+
+    Attributes
+    ----------
+    steps, episodes : int
+        Taken from the training thread; what it said within the last moments is not counted yet.
+    confirmed_steps, confirmed_episodes : int
+        Of these, how many the daemon has committed.
+    recovered : int
+        Rows of an earlier process with the same run and spool that were delivered in its place.
+    waiting : int
+        Rows in the spool.
+    spooled_bytes : int
+    dropped : int
+        Rows that ``on_full="drop_oldest"`` has given up.
+    not_recorded : int
+        Steps that were not taken, because recording has ended (``why``).
+    refused : int
+        Rows that the daemon refuses.
+    connected : bool
+        Whether the daemon has opened the run.
+    why : str
+        Why nothing is recorded any more, or what went wrong last; empty while all is well.
+    problems : dict
+        What was wrong with values, by kind (docs/problems.md).
+    """
+
+    steps: int = 0
+    episodes: int = 0
+    confirmed_steps: int = 0
+    confirmed_episodes: int = 0
+    recovered: int = 0
+    waiting: int = 0
+    spooled_bytes: int = 0
+    dropped: int = 0
+    not_recorded: int = 0
+    refused: int = 0
+    connected: bool = False
+    why: str = ""
+    problems: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+class Emitter:
+    """Tells a daemon what a training loop does, without holding it up.
+
+    Parameters
+    ----------
+    address
+        ``"host:port"`` of the daemon. It may be away: what is told meanwhile waits in the spool.
+    run_id
+        A run to make or to join; empty: the one of ``live-telemetry run`` or of the daemon that started this process, else a new one.
+    name
+        The run's name for people.
+    config
+        Kept with the run: hyperparameters and the like. JSON values.
+    agent_id, worker_id
+        Of steps that name no agent. Two processes of one run need two worker ids.
+    spool_dir
+        A directory for what is not confirmed yet; it outlives a crash, and the next emitter of the same run and directory
+        delivers it. None: with the user's other state (``~/.local/state/live-telemetry/spool``). False: memory only.
+    spool_limit
+        In bytes, compressed.
+    on_full
+        At that limit: ``"block"`` (the next step waits), ``"drop_oldest"`` (counted, and a gap in the run), ``"stop"`` (no more is recorded).
+    observations
+        ``"full"``; ``"summary"`` (shape, type, least, greatest, mean); ``"none"``.
+    observations_every
+        Keep that of every so-manieth step only.
+    first_episode
+        The number of each agent's first episode, where steps give none: of a run that is gone on with.
+    control
+        Obey people: a paused run waits in its next step, a cancelled one gets
+        :class:`~live_telemetry_widget.errors.RunCancelledError` there.
+    interval
+        Seconds between two batches; what the training thread said since is what a crash of the process can lose.
+    heartbeat
+        Seconds between signs of life.
+
+    Raises
+    ------
+    DaemonError
+        The daemon answers, and refuses the run: it has ended, for one.
+    ValueError
+        A parameter is none.
+
+    Examples
+    --------
+    >>> import live_telemetry_widget as ltw
+    >>> with ltw.serve() as server, Emitter(server.address, name="by hand") as emitter:
+    ...     for t in range(3):
+    ...         emitter.step(action=t, reward=1.0, observation=[t, t], terminated=t == 2, epsilon=0.1)
+    ...     emitter.flush()
+    True
+    """
+
+    def __init__(  # noqa: PLR0913 - keywords with defaults
+        self,
+        address: str = "127.0.0.1:50055",
+        run_id: str = "",
+        *,
+        name: str = "",
+        config: Mapping[str, Any] | None = None,
+        agent_id: str = "",
+        worker_id: str = "",
+        spool_dir: str | os.PathLike[str] | Literal[False] | None = None,
+        spool_limit: int = 256 * _MEBIBYTE,
+        on_full: OnFull = "block",
+        observations: Observations = "full",
+        observations_every: int = 1,
+        first_episode: int = 0,
+        control: bool = True,
+        interval: float = 0.02,
+        heartbeat: float = 5.0,
+    ) -> None:
+        directory = (
+            default_directory() if spool_dir is None else None if spool_dir is False else pathlib.Path(spool_dir)
+        )
+        given = os.environ.get(_names.RUN_ID, "")
+        options = Options(
+            address=address,
+            run_id=run_id or given or new_ulid(),
+            name=name,
+            config=dict(config or {}),
+            agent_id=agent_id,
+            worker_id=worker_id,
+            spool_dir=directory,
+            spool_limit=spool_limit,
+            on_full=on_full,
+            observations=observations,
+            observations_every=observations_every,
+            first_episode=first_episode,
+            control=control,
+            interval=interval,
+            heartbeat=heartbeat,
+            # Who has started this process, and given it a run, says how that ends.
+            owner=bool(run_id) or not given,
+        )
+        _check(options)
+        self._set_up(options)
+        courier = self._start()
+        courier.answered.wait(_PATIENCE)
+        if courier.refusal is not None:
+            self.close(timeout=0)
+            raise courier.refusal
+
+    def _set_up(self, options: Options) -> None:
+        self._options = options
+        self._rows: list[Any] = []
+        self._append: Callable[[Any], None] = self._rows.append
+        self._gate = Gate(obeys=options.control)
+        self._courier: Courier | None = None
+        self._starting = threading.Lock()
+        self._closed = False
+        self._seen = 0
+        #: Whether an observation needs more than a look at its type.
+        self._choosy = options.observations == "none" or options.observations_every > 1
+        self._forget: weakref.finalize[..., Any] | None = None
+
+    def _start(self) -> Courier:
+        """Start the thread; a copy in another process does so with its first step."""
+        with self._starting:
+            if self._courier is None:
+                from live_telemetry_widget.worker.courier import Courier  # noqa: PLC0415 - loads pyarrow and gRPC
+
+                courier = Courier(self._options, self._rows, self._gate, lambda ended: _LIVE.pop(ended, None))
+                courier.start()
+                self._courier = courier
+                _LIVE[courier] = self._gate
+                # An emitter that nobody has any more says no more.
+                self._forget = weakref.finalize(self, courier.end, "completed", "", 30.0)
+                self._forget.atexit = False  # _finish_all does that, and waits
+            return self._courier
+
+    # -- the training thread -----------------------------------------------------------------------------------------
+
+    def step(  # noqa: PLR0913 - a step's fields, by name
+        self,
+        action: Any = None,  # noqa: ANN401 - as the environment has it
+        reward: float = 0.0,
+        observation: Any = None,  # noqa: ANN401 - as above
+        terminated: bool = False,  # noqa: FBT001, FBT002 - in Gymnasium's order
+        truncated: bool = False,  # noqa: FBT001, FBT002 - as above
+        *,
+        episode: int | None = None,
+        step_index: int | None = None,
+        agent_id: str | None = None,
+        **further: Any,  # noqa: ANN401 - whatever a column may hold
+    ) -> None:
+        """Tell of a step. Returns at once, unless the run is paused or its spool full.
+
+        Parameters
+        ----------
+        action, observation
+            Numbers, arrays, or whatever can be told as JSON. Arrays are copied.
+        reward, terminated, truncated
+            As Gymnasium's ``step`` returns them.
+        episode, step_index
+            Counted by the emitter, from ``first_episode`` and 0, where they are not given.
+        agent_id
+            Whose step it is; each agent's episodes are counted apart.
+        further
+            Columns of their own: ``epsilon=0.1``, ``loss=...``. Those of the schema (``episode_seed``, ``policy_label``,
+            ``render_payload`` ...) have their own place.
+
+        Raises
+        ------
+        RunCancelledError
+            Somebody has cancelled the run.
+        ClosedError
+            The emitter was closed.
+        """
+        if self._gate.shut and not self._admit():
+            return
+        if self._choosy:
+            observation = self._choose(observation)
+        if observation.__class__ not in FIXED:
+            observation = snapshot(observation)
+        if action.__class__ not in FIXED:
+            action = snapshot(action)
+        self._append(
+            (
+                _now(),
+                action,
+                reward,
+                observation,
+                terminated,
+                truncated,
+                episode,
+                step_index,
+                agent_id,
+                snapshots(further) if further else None,
+            )
+        )
+        if len(self._rows) >= _WAKE_AT:
+            self._press(len(self._rows))
+
+    def episode(  # noqa: PLR0913 - an episode's fields, by name
+        self,
+        total_reward: float | None = None,
+        steps: int | None = None,
+        *,
+        terminated: bool | None = None,
+        truncated: bool | None = None,
+        episode: int | None = None,
+        agent_id: str | None = None,
+        **further: Any,  # noqa: ANN401 - whatever a column may hold
+    ) -> None:
+        """End an episode, or say more of the one that its last step has ended.
+
+        A step that is terminated or truncated ends its episode by itself. What is not given here is taken from the steps.
+
+        Parameters
+        ----------
+        total_reward, steps, terminated, truncated
+            Of the episode.
+        episode
+            Its number; the running one's, or the last one's when it has just ended.
+        agent_id
+            Whose it is.
+        further
+            Columns of their own: ``success=True``, ``loss=...``.
+        """
+        if self._gate.shut and not self._admit():
+            return
+        said = Episode(_now(), total_reward, steps, terminated, truncated, episode, agent_id, snapshots(further))
+        self._append(said)
+
+    def _record(self, row: Step | Episode | Block, rows: int = 1) -> None:
+        """Take a record that is nobody else's: of the wrappers, which have copied what they must."""
+        if self._gate.shut and not self._admit():
+            return
+        self._append(row)
+        if len(self._rows) * rows >= _WAKE_AT:
+            self._press(len(self._rows) * rows)
+
+    def _choose(self, observation: Any) -> Any:  # noqa: ANN401 - as the environment has it
+        """Return an observation that is to be kept, None for others."""
+        if self._options.observations == "none":
+            return None
+        self._seen += 1
+        return observation if (self._seen - 1) % self._options.observations_every == 0 else None
+
+    def _admit(self) -> bool:
+        if self._closed:
+            msg = f"the emitter of run {self.run_id} was closed; make another"
+            raise ClosedError(msg)
+        if self._courier is None and not self._gate.off:
+            self._start()  # a copy's first step
+            self._gate.release()
+        return not self._gate.shut or self._gate.admit()
+
+    def _press(self, rows: int) -> None:
+        """Have the thread look at so many rows; wait for it when they become too many."""
+        courier = self._courier
+        if courier is None:
+            return
+        courier.wake()
+        each = rows // max(1, len(self._rows))
+        while len(self._rows) * each >= _WAKE_AT * _WAIT_AT and courier.alive and not self._gate.off:
+            time.sleep(self._options.interval / 4)
+
+    # -- around it ---------------------------------------------------------------------------------------------------
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, for ``client.run(...)``."""
+        return self._courier.run_id if self._courier else self._options.run_id
+
+    @property
+    def address(self) -> str:
+        """The daemon's."""
+        return self._options.address
+
+    @property
+    def paused(self) -> bool:
+        """Whether somebody has paused the run, so that the next step waits."""
+        return self._gate.paused
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has cancelled the run."""
+        return self._gate.cancelled
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    @property
+    def stats(self) -> EmitterStats:
+        """What has become of what was told."""
+        courier, gate = self._courier, self._gate
+        if courier is None:
+            return EmitterStats(not_recorded=gate.turned_away, why=gate.off)
+        return courier.stats()
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Wait until the daemon has committed all that was told so far; whether it has, within so many seconds."""
+        courier = self._courier
+        return courier.flush(timeout) if courier is not None else not self._rows
+
+    def close(self, outcome: Outcome = "completed", reason: str = "", *, timeout: float = 10.0) -> bool:
+        """Deliver what is left, tell the daemon how the run ended, and end.
+
+        Parameters
+        ----------
+        outcome
+            ``"completed"``, ``"failed"`` or ``"cancelled"``.
+        reason
+            Why, for people.
+        timeout
+            Seconds. What the daemon has not confirmed then stays in the spool: the next emitter of the same run and ``spool_dir`` delivers it.
+
+        Returns
+        -------
+        bool
+            Whether everything was delivered; for a second call, what the first has returned.
+        """
+        courier = self._courier
+        if not self._closed:
+            self._closed = True
+            self._gate.close("the emitter was closed")
+            if courier is not None:
+                if self._forget is not None:
+                    self._forget.detach()
+                courier.end(outcome, reason, timeout)
+                # It keeps to the time itself, but may be in the middle of a large batch.
+                courier.join(timeout + 10.0)
+                _LIVE.pop(courier, None)
+                _tell_what_is_left(courier)
+        return courier is None or courier.delivered
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        outcome, reason = outcome_of(error) if kind is not None and error is not None else ("completed", "")
+        self.close(outcome, reason)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "paused" if self.paused else self._gate.off or "open"
+        return f"<Emitter of run {self.run_id} to {self.address}, {state}>"
+
+    # -- other processes ---------------------------------------------------------------------------------------------
+
+    def __deepcopy__(self, _: object) -> Self:
+        """Return the emitter itself: there is one way to the daemon."""
+        return self
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Become, in another process, a publisher of its own of the same run, with a worker id of its own."""
+        return _copy_of, (dataclasses.replace(self._options, run_id=self.run_id, owner=False), os.getpid())
+
+
+def _copy_of(options: Options, pid: int) -> Emitter:
+    options = copy.copy(options)
+    if pid != os.getpid():
+        process = multiprocessing.current_process().name
+        options.worker_id = f"{options.worker_id}/{process}" if options.worker_id else process
+    else:
+        options.worker_id = f"{options.worker_id}/copy-{new_ulid()[-6:]}".lstrip("/")
+    emitter = Emitter.__new__(Emitter)
+    emitter._set_up(options)  # noqa: SLF001 - in place of __init__, which would wait for the daemon
+    emitter._gate.hold()  # noqa: SLF001 - until its first step
+    return emitter
+
+
+def outcome_of(error: BaseException) -> tuple[Outcome, str]:
+    """Return how a training loop ended that was left by an exception.
+
+    >>> outcome_of(ZeroDivisionError("division by zero"))
+    ('failed', 'ZeroDivisionError: division by zero')
+    >>> outcome_of(KeyboardInterrupt())
+    ('cancelled', 'interrupted')
+    """
+    from live_telemetry_widget.errors import RunCancelledError  # noqa: PLC0415 - beside what it decides
+
+    if isinstance(error, KeyboardInterrupt | RunCancelledError):
+        return "cancelled", "interrupted" if isinstance(error, KeyboardInterrupt) else "cancelled"
+    if isinstance(error, SystemExit):
+        return ("failed", f"exit code {error.code}") if error.code else ("completed", "")
+    return "failed", f"{type(error).__name__}: {error}"
+
+
+def _check(options: Options) -> None:
+    from live_telemetry_widget.client import check_address  # noqa: PLC0415 - loads gRPC
+
+    check_address(options.address)
+    for name, value, allowed in (
+        ("on_full", options.on_full, ("block", "drop_oldest", "stop")),
+        ("observations", options.observations, ("full", "summary", "none")),
+    ):
+        if value not in allowed:
+            msg = f"{name} is {value!r}; give one of {', '.join(map(repr, allowed))}"
+            raise ValueError(msg)
+    for name, number, least in (
+        ("spool_limit", options.spool_limit, 1),
+        ("observations_every", options.observations_every, 1),
+        ("first_episode", options.first_episode, 0),
+    ):
+        if number < least:
+            msg = f"{name} is {number!r}; give {least} or more"
+            raise ValueError(msg)
+    for name, seconds in (("interval", options.interval), ("heartbeat", options.heartbeat)):
+        if not seconds > 0:
+            msg = f"{name} is {seconds!r}; give seconds, more than 0"
+            raise ValueError(msg)
+
+
+def _tell_what_is_left(courier: Courier) -> None:
+    if not courier.delivered and (left := courier.waiting()):
+        _LOG.warning(
+            "run %s: %d rows are not confirmed by %s: %s", courier.run_id, left, courier.where, courier.failure
+        )
+
+
+_now = time.time_ns
+
+#: The emitters' threads that run, and what holds their training threads. Of the process, as what needs it is: its end, and its forks.
+_LIVE: Final[dict[Courier, Gate]] = {}
+
+
+def _finish_all() -> None:
+    """At the end of the process: deliver what is left, and say how it ended."""
+    error = getattr(sys, "last_value", None)  # set when an exception ended the program
+    outcome, reason = outcome_of(error) if error is not None else ("completed", "")
+    for courier, gate in list(_LIVE.items()):
+        gate.close("the process ends")
+        courier.end(outcome, reason, 10.0)
+    for courier in list(_LIVE):
+        courier.join(20.0)
+        _tell_what_is_left(courier)
+    _LIVE.clear()
+
+
+def _after_fork() -> None:
+    """In a forked process: its parent's emitters record nothing there. gRPC and threads do not survive a fork."""
+    for courier, gate in _LIVE.items():
+        gate.reset("this process was forked from the emitter's; make one here, or use the spawn method")
+        courier.forget()
+    _LIVE.clear()
+
+
+atexit.register(_finish_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+__all__ = ["Emitter", "EmitterStats", "Options", "outcome_of"]
