@@ -32,6 +32,7 @@ _LOG: Final = logging.getLogger(__name__)
 HANDLERS: Final[dict[str, Handler]] = {
     "ask_rows": rows_question.answer,
     "ask_find": find_question.answer,
+    "ask_cell": cell_question.answer,
     "ask_episode": episode_question.answer_episode,
     "ask_difference": episode_question.answer_difference,
     "ask_layers": layers_question.answer_layers,
