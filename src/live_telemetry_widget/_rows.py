@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from live_telemetry_widget import _arrow
 from live_telemetry_widget._packed import Packed
 from live_telemetry_widget._spill import Spill
-from live_telemetry_widget.schema import LABEL, TEXT, unify
+from live_telemetry_widget.schema import LABEL, TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -151,10 +151,6 @@ class Rows:
         return (
             parts[0] if len(parts) == 1 else _arrow.merge(self.core, [b for part in parts for b in part.to_batches()])
         )
-
-    def schema(self) -> pa.Schema:
-        """Return the columns of all chunks together."""
-        return unify(self.core, {chunk.schema: None for chunk in self.chunks})
 
     def _by_chunk(self, rows: Numbers) -> Iterator[tuple[int, Numbers]]:
         """Yield each chunk that holds some of `rows`, with the places in `rows` of those it holds."""

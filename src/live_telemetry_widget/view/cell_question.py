@@ -23,7 +23,8 @@ def answer(view: View, ask: Ask) -> tuple[dict[str, Any], Sequence[bytes]]:
     steps = ask.choice("table", ("steps", "episodes")) == "steps"
     total = view.frames.step_count if steps else view.frames.episode_count
     if not 0 <= row < total:
-        raise ask.bad("row", f"a row from 0 to {total - 1}")
+        known = f"a row from 0 to {total - 1}"
+        raise ask.bad("row", known)  # noqa: EM101 - a field's name
     found = view.frames.take(np.array([row])) if steps else view.frames.take_episodes([row])
     if column not in found.column_names:
         message = f"there is no column {column!r}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from live_telemetry_widget.errors import TelemetryError
 from live_telemetry_widget.view import (
+    cell_question,
     control_question,
     episode_question,
     find_question,
