@@ -4,6 +4,7 @@ import { frameFrom } from "./frames.ts";
 import type { Answer, Clock, Link } from "./link.ts";
 import type { TableName } from "./messages.ts";
 import { type ColumnInfo, type Held, type RowSource, SparseRows } from "./rows.ts";
+import { HIDDEN, WHEN_ANY } from "./run-state.ts";
 
 export interface Wish {
   readonly where: string;
@@ -47,9 +48,8 @@ export class Arrangement implements RowSource {
     readonly wish: Wish,
     private readonly changed: () => void,
     private readonly clock: Clock,
-    hidden: ReadonlySet<string>,
   ) {
-    this.#rows = new SparseRows(hidden, new Set(), BUDGET);
+    this.#rows = new SparseRows(HIDDEN, WHEN_ANY, BUDGET);
     this.#plan();
   }
 
@@ -74,7 +74,8 @@ export class Arrangement implements RowSource {
   }
 
   want(first: number, end: number): void {
-    this.#wanted = { first: Math.max(0, first), end };
+    // Before the first answer, what is shown is another order.
+    if (this.progress) this.#wanted = { first: Math.max(0, first), end };
     this.#plan();
   }
 
@@ -133,7 +134,7 @@ export class Arrangement implements RowSource {
     if (span && buffer) {
       // Rows move when others come between them, and episodes come and go: what is not shown now is asked for when it is.
       if (this.wish.sort || this.table === "episodes" || span.total < this.#rows.total) this.#rows.clear();
-      this.#rows.insert(span.first, frameFrom(buffer), span.total);
+      this.#rows.insert(Math.min(span.first, span.total), frameFrom(buffer), span.total);
       const { scanned, of } = fields;
       this.progress = { scanned: Number(scanned ?? 0), of: Number(of ?? 0) };
       if (this.progress.scanned < this.progress.of) {

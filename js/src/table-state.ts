@@ -7,7 +7,7 @@ import { ordered } from "./labels.ts";
 import { browserClock, type Clock, type Link } from "./link.ts";
 import type { TableName } from "./messages.ts";
 import type { ColumnInfo, Held, RowSource } from "./rows.ts";
-import { HIDDEN, type RunState } from "./run-state.ts";
+import type { RunState } from "./run-state.ts";
 import type { Selection } from "./selection.ts";
 
 /** Significant digits of numbers with a fraction. */
@@ -25,6 +25,7 @@ export class TableState {
   revision = 0;
   #order: string[] = [];
   #arrangement: Arrangement | null = null;
+  #before: Arrangement | null = null;
   readonly #listeners = new Set<() => void>();
   readonly #stop: () => void;
   #seen = -1;
@@ -38,8 +39,14 @@ export class TableState {
     this.#stop = run.listen(() => this.#grown());
   }
 
+  /** What is shown: everything, where the kernel cannot do what is wished for; what was before, until it has. */
   get rows(): RowSource {
-    return this.#arrangement ?? this.run.rows(this.table);
+    const now = this.#working;
+    return (now?.progress === null ? this.#before : now) ?? this.run.rows(this.table);
+  }
+
+  get #working(): Arrangement | null {
+    return this.#arrangement?.fault ? null : this.#arrangement;
   }
 
   get arrangement(): Arrangement | null {
@@ -71,9 +78,9 @@ export class TableState {
 
   /** Say that these rows are shown. */
   want(owner: object, first: number, end: number): void {
-    if (this.#arrangement) {
+    if (this.#working) {
       this.run.unwant(owner);
-      this.#arrangement.want(first, end);
+      this.#working.want(first, end);
     } else this.run.want(owner, this.table, first, end);
   }
 
@@ -81,11 +88,11 @@ export class TableState {
     const wish = { ...this.wish, ...change };
     if (wish.where === this.wish.where && wish.sort === this.wish.sort && wish.descending === this.wish.descending)
       return;
+    if (this.#working?.progress) this.#before = this.#working;
     this.#arrangement?.close();
     const plain = wish.where.trim() === "" && wish.sort === "";
-    this.#arrangement = plain
-      ? null
-      : new Arrangement(this.link, this.table, wish, () => this.#changed(), this.clock, HIDDEN);
+    this.#arrangement = plain ? null : new Arrangement(this.link, this.table, wish, () => this.#arranged(), this.clock);
+    if (plain) this.#before = null;
     this.#changed();
   }
 
@@ -155,6 +162,11 @@ export class TableState {
     if (seen === this.#seen) return;
     this.#seen = seen;
     this.#arrangement?.grown();
+  }
+
+  #arranged(): void {
+    if (this.#working?.progress) this.#before = null;
+    this.#changed();
   }
 
   #columnsChanged(): void {

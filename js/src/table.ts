@@ -289,8 +289,16 @@ export function makeTable(page: Page, options: TableOptions): TableView {
     redraw: () => drawSoon.request(),
   };
   const hands = makeTableHands(page, state, body, title);
+  let source = state.rows;
   const stopState = state.listen(() => {
+    const other = state.rows !== source;
+    source = state.rows;
     setFollowing(following);
+    if (other && state.wish.sort !== "") {
+      // The first of the order is what was asked for.
+      range.resize(state.rows.total);
+      grid.scrollTop = range.show(0, grid.clientHeight);
+    }
     update();
   });
   const resized = new ResizeObserver(() => drawSoon.request());
@@ -311,8 +319,7 @@ export function makeTable(page: Page, options: TableOptions): TableView {
 
   const emptyText = (): string => {
     const { arrangement } = state;
-    if (!arrangement) return options.nothing(run);
-    if (arrangement.fault) return "The filter cannot be used.";
+    if (!arrangement || arrangement.fault) return options.nothing(run);
     const { progress } = arrangement;
     if (!progress) return "Waiting for the kernel…";
     if (progress.scanned < progress.of) return `Looking through ${progress.of.toLocaleString("en")} rows…`;

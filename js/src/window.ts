@@ -7,6 +7,8 @@ export const ROW_HEIGHT = 24;
 export const SPAN = Math.floor(4_900_000 / ROW_HEIGHT);
 /** Movements up to so many screens are turns of a wheel and keys. */
 const NEAR = 3;
+/** So many rows can be turned to on either side before the window is moved; at the ends of the table it stands still. */
+const MARGIN = 2_000;
 
 export class RowWindow {
   /** The row that regular-table takes for row 0. */
@@ -47,18 +49,12 @@ export class RowWindow {
     return true;
   }
 
-  /** Where the scroll position belongs when nobody scrolls: in proportion, so that there is room on both sides. null: it is there. */
+  /** Where the scroll position belongs when nobody scrolls: with room on both sides, about in proportion. null: it is there. */
   settled(height: number): number | null {
-    const room = this.#total - this.span;
-    if (room === 0) return null;
-    const row = this.#placed / ROW_HEIGHT + this.shift;
-    const whole = this.#total * ROW_HEIGHT + ROW_HEIGHT - height;
-    const part = Math.max(0, Math.min(1, (row * ROW_HEIGHT) / whole));
-    const shift = Math.round(part * room);
-    if (shift === this.shift) return null;
-    this.shift = shift;
-    this.#placed = (row - shift) * ROW_HEIGHT;
-    return this.#placed;
+    if (this.#total === this.span) return null;
+    const before = this.shift;
+    this.#place(this.#placed / ROW_HEIGHT + this.shift, height);
+    return this.shift === before ? null : this.#placed;
   }
 
   /** Whether an end of the panel is near that is none of the table. */
@@ -70,10 +66,8 @@ export class RowWindow {
 
   /** Show a row in the middle, or the end when it is beyond: returns the scroll position. */
   show(row: number, height: number): number {
-    const top = Math.max(0, Math.min(row - (height / ROW_HEIGHT - 2) / 2, this.#total + 1 - height / ROW_HEIGHT));
-    const part = this.#total > 0 ? top / this.#total : 0;
-    this.shift = Math.round(part * (this.#total - this.span));
-    this.#placed = Math.round((top - this.shift) * ROW_HEIGHT);
+    const last = this.#total + 1 - height / ROW_HEIGHT;
+    this.#place(Math.max(0, Math.min(Math.round(row - (height / ROW_HEIGHT - 2) / 2), last)), height);
     return this.#placed;
   }
 
@@ -81,6 +75,16 @@ export class RowWindow {
   toEnd(bottom: number): void {
     this.shift = this.#total - this.span;
     this.#placed = bottom;
+  }
+
+  /** Have `row` (with a part of one) at the top. */
+  #place(row: number, height: number): void {
+    const part = row / Math.max(1, this.#total + 1 - height / ROW_HEIGHT);
+    const least = Math.min(row, MARGIN);
+    const most = this.span - Math.min(this.#total - row, MARGIN);
+    const at = Math.max(least, Math.min(most, part * this.span));
+    this.shift = Math.max(0, Math.min(this.#total - this.span, Math.round(row - at)));
+    this.#placed = (row - this.shift) * ROW_HEIGHT;
   }
 
   #bottom(height: number): number {
