@@ -23,7 +23,8 @@ from live_telemetry_widget.store import RunRow
 
 LIMITS = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-floats = st.floats(allow_nan=False, allow_infinity=False)
+# Not so large that an episode's sum could overflow.
+floats = st.floats(-1e300, 1e300)
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | floats | texts,
