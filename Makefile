@@ -4,10 +4,10 @@ BIN := .venv/bin
 STATIC := src/live_telemetry_widget/view/static
 JS_SOURCES := $(wildcard js/src/*.ts js/src/*.css) js/build.mjs js/tsconfig.json
 
-.PHONY: help setup demo test check test-python test-js test-browser bench proto clean
+.PHONY: help setup demo test check test-python test-js test-browser test-sb3 bench proto clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(STATIC)/widget.js .venv/.installed ## virtual environment, packages, bundle
 
@@ -51,6 +51,12 @@ test-browser: setup ## only the tests in a real browser
 	scripts/need-chromium
 	$(BIN)/python -m pytest -q tests/browser
 
+test-sb3: setup ## the callback in Stable-Baselines3's own algorithms; their environment is large, so apart
+	@test -x .venv-sb3/bin/python || $(BIN)/python -m venv .venv-sb3
+	@.venv-sb3/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[gymnasium,sb3]' pytest pytest-asyncio pytest-timeout hypothesis
+	.venv-sb3/bin/python -m pytest -q tests/integration/test_sb3.py
+
 bench: setup ## what things cost, as tables with ratios
 	@for table in benchmarks/*.py; do echo "== $$table"; $(BIN)/python "$$table" || exit 1; done
 
@@ -58,4 +64,4 @@ proto: setup ## regenerate the wire code
 	$(BIN)/python scripts/gen_proto.py
 
 clean: ## remove what setup made
-	rm -rf .venv js/node_modules $(STATIC) demo-out
+	rm -rf .venv .venv-sb3 js/node_modules $(STATIC) demo-out

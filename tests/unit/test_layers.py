@@ -39,7 +39,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ),
     ("normalize", "store", "client", "query", "gridpaint"),
     ("frames", "worker", "daemon", "exports"),
-    ("feed", "lens", "_follow", "hub", "recorder"),
+    ("feed", "lens", "_follow", "hub", "recorder", "gymnasium", "pettingzoo", "sb3"),
     ("bridge", "report", "view"),
     ("live", "run"),
     ("session", "watch", "embedded", "listing", "commands", "cli", "__main__", "__init__"),
@@ -67,10 +67,12 @@ NEIGHBOURS = {
 #: Who may import a library that shapes what is written around it. Types alone (TYPE_CHECKING) are free.
 ONLY = {
     "anywidget": {"view"},
-    "gymnasium": {"worker"},
+    "gymnasium": {"gymnasium", "worker"},
     "grpc": {"client", "daemon", "proto", "worker"},
+    "pettingzoo": {"pettingzoo"},
+    "stable_baselines3": {"sb3"},
     "pandas": {"_columns", "report", "run", "session"},
-    "PIL": {"gridpaint", "report"},
+    "PIL": {"gridpaint", "report", "worker"},
     "plotly": {"report"},
     "sqlite3": {"_database", "daemon"},
     "traitlets": {"view"},
