@@ -9,7 +9,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-OUTPUT = ("widget.js", "widget.css")
+OUTPUT = ("widget.js", "widget.css", "report.js", "report.css")
 
 
 class BundleHook(BuildHookInterface[Any]):

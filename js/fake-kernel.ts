@@ -67,6 +67,7 @@ export const BLANK: State = {
   expected_episodes: null,
   steps_per_s: 0,
   problems: [],
+  controls: null,
   grid: null,
 };
 
@@ -110,8 +111,12 @@ export class FakeKernel {
       this.heard.push(content);
       if (content.kind === "ready") this.deliver(() => this.push(true));
       else if (content.kind === "ask_rows") this.deliver(() => this.#answer(content));
+      else this.deliver(() => this.#further(content));
     },
   };
+
+  /** Answers questions other than for rows: [fields, buffers]; null for none of its kind (nobody answers); what it throws is a refusal. */
+  further: ((ask: Record<string, unknown>) => [Record<string, unknown>, DataView[]] | null)[] = [];
 
   get listeners(): number {
     return this.#listeners.size + this.#traitListeners.size;
@@ -159,6 +164,25 @@ export class FakeKernel {
   /** Send anything, sound or not. */
   say(content: unknown, buffers: DataView[] = []): void {
     for (const listener of [...this.#listeners]) listener(content, buffers);
+  }
+
+  #further(ask: Record<string, unknown>): void {
+    const { id } = ask;
+    try {
+      for (const answer of this.further) {
+        const found = answer(ask);
+        if (!found) continue;
+        this.say({ kind: "answer", version: VERSION, id, spans: [], ...found[0] }, found[1]);
+        return;
+      }
+    } catch (error) {
+      this.say({
+        kind: "refused",
+        version: VERSION,
+        id,
+        message: error instanceof Error ? error.message : String(error),
+      });
+    }
   }
 
   #answer(ask: Record<string, unknown>): void {

@@ -1,62 +1,286 @@
-// The grid view: the picture of a step, with its caption.
+// The picture of a step, of what is live or of what is replayed, beside that of another episode, and what it is worked with.
 
-import { makePicture } from "./picture.ts";
-import type { RunState } from "./run-state.ts";
+import { EpisodeStore } from "./episode-store.ts";
+import { LayerSums } from "./layers.ts";
+import { contextOf, natural, type Size, stacked } from "./layout.ts";
+import { browserClock } from "./link.ts";
+import type { Grid } from "./messages.ts";
+import type { Page } from "./page.ts";
+import { DEFAULT_SHOWN, makePicture, NO_OVERLAY, type PictureView, type Shown } from "./picture.ts";
+import { Replay } from "./replay.ts";
+import { make, makeReplayBar } from "./replay-bar.ts";
+import type { EpisodeRef } from "./selection.ts";
 import type { View } from "./status.ts";
 import type { Theme } from "./theme.ts";
 
-export function makeGrid(run: RunState, theme: Theme): View & { repaint(): void } {
-  const element = document.createElement("figure");
-  element.className = "ltw-grid";
-  const stage = document.createElement("div");
-  stage.className = "ltw-stage";
-  const nothing = document.createElement("p");
-  nothing.className = "ltw-nothing";
-  const fault = (message: string): void => {
-    where.title = message;
+const GAP = 10;
+
+interface Shot {
+  element: HTMLElement;
+  picture: PictureView;
+  title: HTMLElement;
+}
+
+export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; readonly replay: Replay } {
+  const { run, selection, link } = page;
+  const element = make("figure", "ltw-grid");
+  element.tabIndex = 0;
+  element.setAttribute("aria-label", "Picture and replay; ? for keys");
+  // JupyterLab's own keys are not for what happens in here.
+  element.dataset.lmSuppressShortcuts = "true";
+  const stage = make("div", "ltw-stage ltw-shots");
+  const nothing = make("p", "ltw-nothing");
+
+  const store = new EpisodeStore((kind, fields) => link.ask(kind, fields), browserClock);
+  const motion = typeof matchMedia === "function" ? matchMedia("(prefers-reduced-motion: reduce)") : null;
+  const replay = new Replay(selection, store, {
+    refOf: (row) => refOf(page, row),
+    count: () => run.state?.episodes ?? 0,
+    running: (row) => isRunning(page, row),
+    calm: () => motion?.matches ?? false,
+  });
+  let shown: Shown = DEFAULT_SHOWN;
+  let ofEpisode = false;
+  let frameFault = "";
+
+  const makeShot = (testid: string): Shot => {
+    const picture = makePicture(theme, (message) => {
+      frameFault = message;
+      update();
+    });
+    picture.element.dataset.testid = testid;
+    const title = make("span", "ltw-shot-title");
+    const shot = make("div", "ltw-shot");
+    shot.append(picture.element, title);
+    return { element: shot, picture, title };
   };
-  const picture = makePicture(theme, fault);
-  const canvas = picture.element;
-  canvas.dataset.testid = "ltw-grid";
-  stage.append(canvas, nothing);
-  const caption = document.createElement("figcaption");
-  const where = document.createElement("span");
-  const action = document.createElement("span");
-  action.className = "ltw-action";
-  caption.append(where, action);
-  element.append(stage, caption);
+  const main = makeShot("ltw-grid");
+  const beside = makeShot("ltw-grid-other");
+  const shots = [main, beside];
+  stage.append(main.element, beside.element, nothing);
+
+  const sums = new LayerSums(
+    (kind, fields) => link.ask(kind, fields),
+    browserClock,
+    () => update(),
+  );
+  const controls = makeReplayBar({
+    replay,
+    switched(change, only) {
+      shown = { ...shown, ...change };
+      ofEpisode = only ?? ofEpisode;
+      update();
+    },
+    compare(episode) {
+      const from = selection.episode;
+      if (!from) return;
+      void store.find({ worker: from.worker, agent: from.agent, episode }).then((other) => {
+        if (other && selection.episode) selection.set({ other });
+        else update();
+      });
+    },
+  });
+
+  const caption = make("figcaption", "");
+  const where = make("span", "ltw-where");
+  where.dataset.testid = "ltw-where";
+  const action = make("span", "ltw-action");
+  caption.append(where, action, controls.tools);
+  element.append(stage, caption, controls.bar);
 
   const repaint = (): void => {
-    picture.forget();
+    for (const { picture } of shots) picture.forget();
     update();
   };
   const resized = new ResizeObserver(repaint);
   resized.observe(stage);
+  const onKey = (event: KeyboardEvent): void => {
+    if (!controls.key(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  element.addEventListener("keydown", onKey);
 
-  const update = (): void => {
-    const grid = run.state?.grid ?? null;
-    const room = { width: stage.clientWidth, height: stage.clientHeight };
-    const empty = !grid || !picture.show(grid, room, { path: grid.path ?? [], visits: [], policy: [] });
-    canvas.hidden = empty;
-    nothing.hidden = !empty;
-    caption.hidden = empty;
-    if (empty) {
-      nothing.textContent = (run.state?.steps ?? 0) > 0 ? "Nothing to draw in these steps." : "No picture yet.";
-      canvas.setAttribute("aria-label", "no grid yet");
-      return;
-    }
-    where.textContent = grid.caption || grid.game;
-    where.title = [grid.game, grid.caption].filter(Boolean).join(", ");
-    action.textContent = grid.action ? `action: ${grid.action}` : "";
+  /** The step of an episode with its way, as it is replayed. */
+  const stepOf = (ref: EpisodeRef, place: number): Grid | null => {
+    const grid = store.step(ref.row, place)?.grid ?? null;
+    return grid && { ...grid, path: store.path(ref.row, place) };
   };
 
+  const update = (): void => {
+    const { episode, other } = selection;
+    if (episode) {
+      const total = stepsOf(page, episode.row);
+      if (total > store.total(episode.row)) replay.grown(episode.row, total);
+    }
+    const grid = episode ? stepOf(episode, replay.place) : (run.state?.grid ?? null);
+    const second = other && episode ? stepOf(other, replay.otherPlace ?? 0) : null;
+    showLayers(grid);
+    showPictures(grid, second, other !== null && episode !== null);
+    const possible = layersOf(grid);
+    const counting = sums.progress < 1 ? `Counted ${Math.floor(sums.progress * 100)} % of the steps so far.` : "";
+    controls.update({
+      possible,
+      shown,
+      ofEpisode,
+      note: wantsSums() ? sums.note || counting : "",
+      differs: difference()?.step ?? null,
+    });
+    controls.bar.hidden = (run.state?.episodes ?? 0) === 0;
+    caption.hidden = controls.bar.hidden && !grid;
+    where.textContent = whereText(grid);
+    where.title = [grid?.game, grid?.caption].filter(Boolean).join(", ");
+    action.textContent = grid?.action ?? "";
+    action.title = grid?.action ? `action ${grid.action}` : "";
+  };
+
+  const showPictures = (grid: Grid | null, second: Grid | null, two: boolean): void => {
+    const whole: Size = { width: stage.clientWidth, height: stage.clientHeight };
+    const size = grid && natural(grid);
+    const above = two && size !== null && stacked(size, whole);
+    stage.dataset.stacked = String(above);
+    beside.element.hidden = !two;
+    const title = two ? 18 : 0;
+    const room = {
+      width: two && !above ? (whole.width - GAP) / 2 : whole.width,
+      height: (two && above ? (whole.height - GAP) / 2 : whole.height) - title,
+    };
+    const differs = two && isDifferent();
+    const { episode, other } = selection;
+    for (const [shot, one, ref] of [
+      [main, grid, episode],
+      [beside, second, other],
+    ] as const) {
+      // While a step is on its way, the last picture stays.
+      const empty = one
+        ? !shot.picture.show(one, room, overlayOf(one), shown)
+        : !episode || !shot.picture.element.height;
+      shot.picture.element.hidden = empty || (one === null && nothingToDraw(ref));
+      shot.title.hidden = !two;
+      shot.element.toggleAttribute("data-differs", differs);
+      shot.title.textContent = two && ref ? titleOf(ref, shot === beside) : "";
+      shot.title.title = shot.title.textContent;
+    }
+    const { element: canvas } = main.picture;
+    nothing.hidden = !canvas.hidden;
+    if (canvas.hidden) {
+      nothing.textContent = emptyText();
+      canvas.setAttribute("aria-label", "no grid yet");
+    }
+  };
+
+  /** Whether a step is here and has no picture. */
+  const nothingToDraw = (ref: EpisodeRef | null): boolean => {
+    if (!ref) return true;
+    const step = store.step(ref.row, ref === selection.other ? (replay.otherPlace ?? 0) : replay.place);
+    return step !== null && step.grid === null;
+  };
+
+  const emptyText = (): string => {
+    if (frameFault) return frameFault;
+    if (selection.episode) {
+      if (store.fault) return `Waiting for the kernel: ${store.fault}`;
+      return nothingToDraw(selection.episode) ? "Nothing to draw in this step." : "Waiting for the kernel…";
+    }
+    return (run.state?.steps ?? 0) > 0 ? "Nothing to draw in these steps." : "No picture yet.";
+  };
+
+  const difference = () => {
+    const { episode, other } = selection;
+    if (!episode || !other) return undefined;
+    const running = isRunning(page, episode.row) || isRunning(page, other.row);
+    // While one of them runs, it is looked again as they grow.
+    const version = running ? store.total(episode.row) + store.total(other.row) : 0;
+    return store.difference(episode.row, other.row, version);
+  };
+
+  const isDifferent = (): boolean => {
+    const found = difference();
+    return !!found && found.step !== null && (selection.step ?? -1) >= found.step;
+  };
+
+  const titleOf = (ref: EpisodeRef, second: boolean): string => {
+    if (!second) return `episode ${ref.episode}`;
+    const found = difference();
+    if (!found) return `episode ${ref.episode}`;
+    if (found.step === null) return `${ref.episode}: no difference`;
+    return `${ref.episode} differs from step ${found.step}: ${found.what}`;
+  };
+
+  const whereText = (grid: Grid | null): string => {
+    const { episode, step } = selection;
+    if (!episode) return grid?.caption || grid?.game || "";
+    const { total } = replay;
+    const of = total > 0 ? ` of ${total.toLocaleString("en")}` : "";
+    const late = store.fault ? ` · ${store.fault}` : "";
+    return `episode ${episode.episode}, step ${step ?? "…"}${of}${late}`;
+  };
+
+  // -- layers
+
+  const wantsSums = (): boolean => shown.heat || shown.policy || shown.values;
+
+  const showLayers = (grid: Grid | null): void => {
+    if (!grid || grid.partial || grid.tiles.length === 0 || !wantsSums()) return;
+    const { episode } = selection;
+    const agent = episode?.agent ?? selection.agent;
+    const range = ofEpisode && episode ? ([episode.row, episode.row] as const) : null;
+    sums.want({ agent, range, game: grid.game, context: contextOf(grid) }, run.state?.steps ?? 0);
+  };
+
+  const overlayOf = (grid: Grid) => ({
+    ...NO_OVERLAY,
+    path: grid.path ?? [],
+    ...(wantsSums() && !grid.partial ? sums.overlay : {}),
+  });
+
+  const stops = [selection.listen(update), replay.listen(update)];
   return {
     element,
+    replay,
     update,
     repaint,
     close() {
+      for (const stop of stops) stop();
       resized.disconnect();
-      picture.close();
+      element.removeEventListener("keydown", onKey);
+      controls.close();
+      sums.close();
+      replay.close();
+      store.close();
+      for (const { picture } of shots) picture.close();
     },
   };
+}
+
+/** Which layers a picture can have. */
+function layersOf(grid: Grid | null): ReadonlySet<keyof Shown> {
+  const found = new Set<keyof Shown>();
+  if (!grid || grid.tiles.length === 0) return found;
+  if (grid.agent && (grid.facing || grid.action)) found.add("direction");
+  if (grid.game === "Taxi") found.add("passenger").add("destination");
+  if (grid.tiles.some((row) => row.includes("H"))) found.add("cracked");
+  if (grid.agent && !grid.partial) found.add("path").add("heat").add("policy").add("values");
+  return found;
+}
+
+/** Which episode is in a row, if the page has that row. */
+function refOf({ run }: Page, row: number): EpisodeRef | null {
+  const held = run.episodes.row(row);
+  if (!held) return null;
+  const at = (name: string): unknown => held.frame.columns.get(name)?.at(held.index);
+  const episode = Number(at("episode"));
+  if (!Number.isSafeInteger(episode)) return null;
+  return { row, worker: String(at("worker_id") ?? ""), agent: String(at("agent_id") ?? ""), episode };
+}
+
+function stepsOf({ run }: Page, row: number): number {
+  const held = run.episodes.row(row);
+  return held ? Number(held.frame.columns.get("steps")?.at(held.index) ?? 0) : 0;
+}
+
+/** Whether an episode may still get steps. */
+function isRunning({ run }: Page, row: number): boolean {
+  const held = run.episodes.row(row);
+  return held?.frame.columns.get("outcome")?.at(held.index) === "Running";
 }

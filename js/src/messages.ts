@@ -71,6 +71,14 @@ export interface Grid {
   path?: Cell[];
 }
 
+export type Action = "pause" | "resume" | "cancel";
+
+export interface ControlState {
+  offered: Action[];
+  asked: Action | "";
+  trouble: string;
+}
+
 export interface State {
   run_id: string;
   name: string;
@@ -83,6 +91,7 @@ export interface State {
   expected_episodes: number | null;
   steps_per_s: number;
   problems: ProblemCount[];
+  controls: ControlState | null;
   grid: Grid | null;
 }
 
@@ -186,7 +195,18 @@ function state(value: unknown): void {
     whole(held, "count", where);
     text(held, "detail", where);
   });
+  if (fields.controls !== null) controls(fields.controls);
   if (fields.grid !== null) grid(fields.grid, "state.grid");
+}
+
+const ACTIONS = new Set<unknown>(["pause", "resume", "cancel"]);
+
+function controls(value: unknown): void {
+  const at = "state.controls";
+  const fields = record(value, at);
+  each(fields, "offered", at, (action, where) => check(ACTIONS.has(action), where, "an action", action));
+  check(fields.asked === "" || ACTIONS.has(fields.asked), `${at}.asked`, "an action", fields.asked);
+  text(fields, "trouble", at);
 }
 
 const CONNECTION_STATES = new Set<unknown>(["connecting", "live", "reconnecting", "closed", "recording"]);

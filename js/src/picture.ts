@@ -95,6 +95,8 @@ export function makePicture(theme: Theme, faulted: (message: string) => void = (
   const show = (grid: Grid, room: Size, overlay = NO_OVERLAY, shown = DEFAULT_SHOWN): boolean => {
     const size = natural(grid);
     if (!size || Math.max(size.width, size.height) > MAX_SIDE) return false;
+    const words = describe(grid);
+    if (element.getAttribute("aria-label") !== words) element.setAttribute("aria-label", words);
     const ratio = devicePixelRatio || 1;
     // A frame's text is long: it is compared, not written down again.
     const key = JSON.stringify([{ ...grid, image: null }, room, overlay, shown, ratio]);
@@ -105,7 +107,6 @@ export function makePicture(theme: Theme, faulted: (message: string) => void = (
     if (none && element.height > 0 && element.style.height) return true;
     painted = key;
     paintedData = data;
-    element.setAttribute("aria-label", describe(grid));
     const place = placed(grid, size, room);
     const paint = (): void => {
       element.width = Math.round(place.width * ratio);

@@ -2,6 +2,7 @@
 
 import type { AnyModel } from "@anywidget/types";
 import { makeChart } from "./chart.ts";
+import { makeControls } from "./controls.ts";
 import { makeEpisodes } from "./episodes.ts";
 import { makeGrid } from "./grid.ts";
 import { openLink } from "./link.ts";
@@ -43,7 +44,9 @@ export function renderView(page: Page, model: Pick<Model, "get" | "on" | "off">,
     chart.repaint();
   });
   const status = makeStatus(run);
-  const grid = makeGrid(run, theme);
+  const controls = makeControls(page);
+  status.element.firstElementChild?.after(controls.element);
+  const grid = makeGrid(page, theme);
   const chart = makeChart(run, theme);
   const steps = makeSteps(run);
   const episodes = makeEpisodes(run);
@@ -53,7 +56,7 @@ export function renderView(page: Page, model: Pick<Model, "get" | "on" | "off">,
   ]);
   frame.append(status.element, grid.element, chart.element, tabs.element);
 
-  const parts = [status, grid, chart, steps, episodes];
+  const parts = [status, controls, grid, chart, steps, episodes];
   const update = scheduled(() => {
     for (const part of parts) part.update();
   });

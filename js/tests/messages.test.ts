@@ -20,6 +20,7 @@ describe("parseMessage", () => {
       {
         expected_episodes: 10,
         problems: [{ kind: "gap", count: 2, detail: "steps 3 and 4" }],
+        controls: { offered: ["pause", "cancel"], asked: "", trouble: "" },
         grid: {
           game: "FrozenLake",
           tiles: ["SF", "HG"],
@@ -71,6 +72,11 @@ describe("parseMessage", () => {
       "an agent that is no cell",
       push({}, { grid: { game: "", tiles: [], agent: [1], marks: [], walls: [], action: "", caption: "" } }),
       /state\.grid\.agent should be \[row, col\]/,
+    ],
+    [
+      "an action that is none",
+      push({}, { controls: { offered: ["explode"], asked: "", trouble: "" } }),
+      /offered\[0\]/,
     ],
     ["a problem without a count", push({}, { problems: [{ kind: "gap", detail: "" }] }), /state\.problems\[0\]\.count/],
     ["an answer without an id", { kind: "answer", version: VERSION, spans: [] }, /answer\.id/],

@@ -251,6 +251,28 @@ describe("the widget", () => {
     expect(list?.hidden).toBe(true);
   });
 
+  test("a run is stopped by two clicks, and what went wrong is said", async () => {
+    kernel.state = { ...BLANK, controls: { offered: ["pause", "cancel"], asked: "", trouble: "" } };
+    open();
+    const asks = (): unknown[] => kernel.heard.filter((m) => m.kind === "ask_control").map((m) => m.action);
+    const stop = at("ltw-cancel") as HTMLButtonElement;
+    await vi.waitFor(() => expect(stop.hidden).toBe(false));
+    expect(at("ltw-resume").hidden).toBe(true);
+    at("ltw-pause").click();
+    stop.click();
+    expect(asks()).toEqual(["pause"]);
+    expect(stop.textContent).toBe("Stop for good?");
+    stop.dispatchEvent(new FocusEvent("blur"));
+    expect(stop.textContent).toBe("Stop");
+    stop.click();
+    stop.click();
+    expect(asks()).toEqual(["pause", "cancel"]);
+    kernel.state = { ...kernel.state, controls: { offered: ["cancel"], asked: "", trouble: "<b>nobody listens</b>" } };
+    kernel.push();
+    await vi.waitFor(() => expect(at("ltw-controls-trouble").textContent).toBe("<b>nobody listens</b>"));
+    expect(at("ltw-pause").hidden).toBe(true);
+  });
+
   test("tabs are worked with the keyboard", () => {
     open();
     const [steps, episodes] = [at("ltw-tab-steps"), at("ltw-tab-episodes")];

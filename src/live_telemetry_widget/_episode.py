@@ -5,6 +5,7 @@ Used by :mod:`~live_telemetry_widget.frames` only.
 
 from __future__ import annotations
 
+import array
 import bisect
 import dataclasses
 import math
@@ -46,7 +47,7 @@ class Record:
 
 @dataclasses.dataclass(slots=True)
 class Episode:
-    """One episode of one agent of one worker.
+    """One episode of one agent of one worker. A run has many: what most of them lack costs them nothing.
 
     Attributes
     ----------
@@ -54,8 +55,6 @@ class Episode:
         Its place among the run's episodes, in order of first sight.
     revision
         The frames' revision at which it last changed.
-    segments
-        Where its steps are, by step.
     replaced
         Records that said something else than `record`, and were there before it.
     """
@@ -65,7 +64,6 @@ class Episode:
     agent_id: str
     number: int
     revision: int = 0
-    segments: list[Segment] = dataclasses.field(default_factory=list)
     count: int = 0
     next_step: int = 0
     reward: float = 0.0
@@ -74,34 +72,52 @@ class Episode:
     last_time: int | None = None
     seed: int | None = None
     record: Record | None = None
-    replaced: list[Record] = dataclasses.field(default_factory=list)
+    replaced: tuple[Record, ...] = ()
+    # Where its steps are, by step: the first stretch is `count` long unless there are others, all of which are then in `_stretches`,
+    # three numbers each as in Segment.
+    _first: int = 0
+    _row: int = 0
+    _stretches: array.array[int] | None = None
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Where its steps are, by step."""
+        held = self._stretches
+        if held is None:
+            return [Segment(self._first, self.count, self._row)] if self.count else []
+        return [Segment(*held[at : at + 3]) for at in range(0, len(held), 3)]
 
     def rows_at(self, first: int, count: int) -> Numbers | None:
         """Return the rows that hold the steps `first` to `first + count`, -1 for those not held; None when none of them is."""
         if first >= self.next_step:
             return None
         end, rows = first + count, None
-        at = max(0, bisect.bisect_right(self.segments, first, key=_first) - 1)
-        while at < len(self.segments) and self.segments[at].first < end:
-            segment = self.segments[at]
-            low, high = max(first, segment.first), min(end, segment.first + segment.length)
+        held = self._stretches
+        if held is None:
+            held = array.array("q", (self._first, self.count, self._row))
+        at = max(0, _after(held, first) - 1)
+        while 3 * at < len(held) and held[3 * at] < end:
+            start, length, row = held[3 * at : 3 * at + 3]
+            low, high = max(first, start), min(end, start + length)
             if low < high:
                 rows = np.full(count, -1, np.int64) if rows is None else rows
-                row = segment.row + low - segment.first
+                row += low - start
                 rows[low - first : high - first] = np.arange(row, row + high - low)
             at += 1
         return rows
 
     def add(self, first: int, count: int, row: int) -> None:
         """Note that `count` steps from `first`, none of them held so far, are in consecutive rows from `row`."""
-        at = len(self.segments)
-        if at and self.segments[-1].first > first:  # late
-            at = bisect.bisect_right(self.segments, first, key=_first)
-        left = self.segments[at - 1] if at else None
-        if left and left.first + left.length == first and left.row + left.length == row:
-            self.segments[at - 1] = Segment(left.first, left.length + count, left.row)
+        held = self._stretches
+        if not self.count:
+            self._first, self._row = first, row
+        elif held is None:
+            # Most often they go on where the others end, and nothing else is to be noted.
+            if self._first + self.count != first or self._row + self.count != row:
+                held = self._stretches = array.array("q", (self._first, self.count, self._row))
+                _insert(held, first, count, row)
         else:
-            self.segments.insert(at, Segment(first, count, row))
+            _insert(held, first, count, row)
         self.count += count
         self.next_step = max(self.next_step, first + count)
 
@@ -156,8 +172,19 @@ class Episode:
         return math.isclose(record.total_reward, self.reward, rel_tol=1e-6, abs_tol=1e-6)
 
 
-def _first(segment: Segment) -> int:
-    return segment.first
+def _after(held: array.array[int], first: int) -> int:
+    """Return the place behind the last stretch that begins at `first` or before."""
+    return bisect.bisect_right(range(len(held) // 3), first, key=lambda at: held[3 * at])
+
+
+def _insert(held: array.array[int], first: int, count: int, row: int) -> None:
+    at = len(held)
+    if held[at - 3] > first:  # late
+        at = 3 * _after(held, first)
+    if at and held[at - 3] + held[at - 2] == first and held[at - 1] + held[at - 2] == row:
+        held[at - 2] += count
+    else:
+        held[at:at] = array.array("q", (first, count, row))
 
 
 class EpisodeNumbers:

@@ -17,6 +17,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from live_telemetry_widget import commands as run_commands
+from live_telemetry_widget import report_command
 from live_telemetry_widget._version import __version__
 from live_telemetry_widget.errors import RecordingError, TelemetryError
 
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_run(commands)
     run_commands.add(commands, _ADDRESS, default_data_dir())
+    report_command.add(commands, default_data_dir())
     _add_demo(commands)
     return parser
 

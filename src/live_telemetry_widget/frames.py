@@ -16,12 +16,15 @@ Examples
 
 from __future__ import annotations
 
+import array
 import collections
 import dataclasses
+import datetime as dt
+import functools
 import itertools
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,15 +35,19 @@ from live_telemetry_widget._episode import Episode, Record
 from live_telemetry_widget._gaps import Gap, Gaps
 from live_telemetry_widget._rows import Rows
 from live_telemetry_widget._spill import Spill
+from live_telemetry_widget._summaries import Summaries
 from live_telemetry_widget.bus import call_each
-from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, RAW_LIMIT, STEPS, TEXT, TIMESTAMP, Problem, further
+from live_telemetry_widget.decode import StepFrame
+from live_telemetry_widget.schema import EPISODES, LABEL, RAW_LIMIT, STEPS, TEXT, Problem, unify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable
 
     import pandas as pd
 
     from live_telemetry_widget._rows import Numbers
+
+    _Frame = TypeVar("_Frame", bound=pd.DataFrame)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,43 +78,56 @@ class Delta:
     cursor: Cursor
 
 
-class _StepColumns(NamedTuple):
-    """What the episodes' summaries are made from, of a batch of steps."""
+class _StepColumns:
+    """What the episodes' summaries are made from, of a batch of steps and of each stretch in it."""
 
-    steps: Numbers
-    rewards: np.ndarray[Any, Any]
-    terminated: np.ndarray[Any, Any]
-    truncated: np.ndarray[Any, Any]
-    times: pa.Array
-    seeds: pa.Array
+    def __init__(self, batch: pa.RecordBatch, cuts: np.ndarray[Any, Any]) -> None:
+        self.steps: Numbers = batch.column("step_index").to_numpy()
+        self.rewards: np.ndarray[Any, Any] = batch.column("reward").to_numpy()
+        self._flags = [batch.column(name).to_numpy(zero_copy_only=False) for name in ("terminated", "truncated")]
+        self._times, self._seeds = batch.column("timestamp").cast(pa.int64()), batch.column("episode_seed")
+        # Of whole stretches, all at once: a question to NumPy or Arrow costs as much for one as for a thousand.
+        starts, last = cuts[:-1], pa.array(cuts[1:] - 1)
+        self.starts: list[int] = starts.tolist()
+        self.ends: list[int] = cuts[1:].tolist()
+        self.firsts: list[int] = self.steps[starts].tolist()
+        self.sums: list[float] = np.add.reduceat(self.rewards, starts).tolist()
+        self._ended = [np.logical_or.reduceat(flag, starts).tolist() for flag in self._flags]
+        self._last_times = self._times.take(last).to_pylist()
+        self._last_seeds = self._seeds.take(last).to_pylist() if self._seeds.null_count < len(self._seeds) else None
 
-    @classmethod
-    def of(cls, batch: pa.RecordBatch) -> _StepColumns:
-        return cls(
-            batch.column("step_index").to_numpy(),
-            batch.column("reward").to_numpy(),
-            batch.column("terminated").to_numpy(zero_copy_only=False),
-            batch.column("truncated").to_numpy(zero_copy_only=False),
-            batch.column("timestamp").cast(pa.int64()),
-            batch.column("episode_seed"),
-        )
+    def put(self, episode: Episode, at: int, row: int) -> None:
+        """Note in its episode that a stretch, all new, is stored from `row` on."""
+        seed = self._last_seeds[at] if self._last_seeds is not None else None
+        flags = self._ended[0][at], self._ended[1][at]
+        self._put(episode, self.firsts[at], self.ends[at] - self.starts[at], row, (self._last_times[at], seed, *flags))
 
-    def put(self, episode: Episode, low: int, high: int, row: int) -> None:
+    def put_part(self, episode: Episode, low: int, high: int, row: int) -> None:
         """Note in its episode that the rows `low` to `high`, consecutive new steps of it, are stored from `row` on."""
-        newest = int(self.steps[high - 1]) + 1 >= episode.next_step
-        episode.add(int(self.steps[low]), high - low, row)
-        if newest:
-            episode.last_time = self.times[high - 1].as_py()
-            episode.seed = self.seeds[high - 1].as_py() if self.seeds[high - 1].is_valid else episode.seed
-        episode.terminated |= bool(self.terminated[low:high].any())
-        episode.truncated |= bool(self.truncated[low:high].any())
+        flags = (bool(flag[low:high].any()) for flag in self._flags)
+        last = (self._times[high - 1].as_py(), self._seeds[high - 1].as_py(), *flags)
+        self._put(episode, int(self.steps[low]), high - low, row, last)
+
+    @staticmethod
+    def _put(
+        episode: Episode, first: int, count: int, row: int, last: tuple[int | None, int | None, bool, bool]
+    ) -> None:
+        time, seed, terminated, truncated = last
+        if first + count >= episode.next_step:
+            episode.last_time = time
+            if seed is not None:
+                episode.seed = seed
+        episode.add(first, count, row)
+        episode.terminated |= terminated
+        episode.truncated |= truncated
 
 
-#: Columns of the episodes that are ours: a further field of such a name is ``extra_NAME``.
-_DERIVED: Final = frozenset({"outcome", "episode_seed", "source", "complete", "row"})
 #: Two copies of a step are of one time when they are no further apart (nanoseconds): a database keeps fewer digits.
 _SAME_TIME: Final = 1_000_000
 _SECOND: Final = 1_000_000_000
+_NONE: Final[dict[int, Episode]] = {}
+#: The log of changes is tidied when it is longer than twice the number of episodes, and this.
+_LOG_ROOM: Final = 1_024
 #: So many things that are found when looked at are counted.
 _COUNTED_ONCE: Final = 100_000
 
@@ -143,10 +163,15 @@ class RunFrames:
         self._spill = Spill(memory_limit)
         self._steps = Rows(STEPS, self._spill)
         self._records = Rows(EPISODES, self._spill)
-        self._episodes: dict[tuple[str, str, int], Episode] = {}
+        # By (worker, agent), by number.
+        self._episodes: dict[tuple[str, str], dict[int, Episode]] = {}
+        self._streams: dict[tuple[str, str], tuple[str, str]] = {}
         self._order: list[Episode] = []
-        # Ordinals by time of last change, newest last: what changed since a revision is at the end.
-        self._changed: collections.OrderedDict[int, None] = collections.OrderedDict()
+        self._summaries = Summaries(run_id, self._order, self._records)
+        # Whether the episodes of each (worker, agent) were first seen in ascending order.
+        self._ascending = True
+        # Ordinals by time of change, newest last: what changed since a revision is at the end. Of an episode only its last counts.
+        self._changed = array.array("q")
         # Ordinals of episodes whose record and steps contradict each other.
         self._unsound: dict[int, None] = {}
         self._agents: dict[str, None] = {}
@@ -250,43 +275,47 @@ class RunFrames:
     def _take_in(self, batch: pa.RecordBatch) -> None:
         batch, cuts, keys = _segments(batch)
         self._note_names({key[:2] for key in keys})
-        columns = _StepColumns.of(batch)
-        sums = np.add.reduceat(columns.rewards, cuts[:-1])
-        keep: list[np.ndarray[Any, Any]] = []
+        columns = _StepColumns(batch, cuts)
+        keep: list[tuple[int, int]] = []
         copies: list[Numbers] = []
         copied: list[Numbers] = []
         found_out: list[tuple[int, int, str]] = []  # whose steps these are, that name no worker
         row = self._steps.total
-        for (worker, agent, number), start, end, reward in zip(
-            keys, cuts[:-1].tolist(), cuts[1:].tolist(), sums.tolist(), strict=True
-        ):
-            episode = self._episodes.get((worker, agent, number))
+        for at, (worker, agent, number) in enumerate(keys):
+            start, end = columns.starts[at], columns.ends[at]
+            episode = self._episodes.get((worker, agent), _NONE).get(number)
             if episode is None:
-                episode = self._find_or_make(worker, agent, number, batch.slice(start, end - start))
+                episode = self._find_or_make(worker, agent, number, functools.partial(batch.slice, start, end - start))
                 if episode.worker_id != worker:
                     found_out.append((start, end, episode.worker_id))
-            rows = episode.rows_at(int(columns.steps[start]), end - start)
-            runs = [(start, end)]
-            if rows is not None:
-                runs = _true_runs(rows < 0, start)
-                places = np.flatnonzero(rows >= 0)
-                copies.append(places + start)
-                copied.append(rows[places])
-                reward = float(columns.rewards[start:end][rows < 0].sum())  # noqa: PLW2901 - what of it is new
+            rows = episode.rows_at(columns.firsts[at], end - start)
+            if rows is None:
+                columns.put(episode, at, row)
+                episode.reward += columns.sums[at]
+                row += end - start
+                keep.append((start, end))
+                self._touch(episode)
+                continue
+            runs = _true_runs(rows < 0, start)
+            places = np.flatnonzero(rows >= 0)
+            copies.append(places + start)
+            copied.append(rows[places])
             for low, high in runs:
-                columns.put(episode, low, high, row)
+                columns.put_part(episode, low, high, row)
                 row += high - low
-                keep.append(np.arange(low, high))
+                keep.append((low, high))
             if runs:
-                episode.reward += reward
+                episode.reward += float(columns.rewards[start:end][rows < 0].sum())
                 self._touch(episode)
         fresh = row - self._steps.total
         if found_out:
             batch = _named(batch, found_out)
         # Copies within this very batch point at rows that are not there before it is appended.
         if fresh:
-            picked = batch if fresh == batch.num_rows else batch.take(pa.array(np.concatenate(keep)))
-            self._steps.append(picked)
+            all_new = fresh == batch.num_rows
+            self._steps.append(
+                batch if all_new else batch.take(pa.array(np.concatenate([np.arange(*k) for k in keep])))
+            )
         if copies:
             self._merge(np.concatenate(copied), batch.take(pa.array(np.concatenate(copies))))
 
@@ -314,19 +343,23 @@ class RunFrames:
 
     # -- whose is it -------------------------------------------------------------------------------------------------
 
-    def _find_or_make(self, worker: str, agent: str, number: int, steps: pa.RecordBatch | None = None) -> Episode:
+    def _find_or_make(
+        self, worker: str, agent: str, number: int, steps: Callable[[], pa.RecordBatch] | None = None
+    ) -> Episode:
         """Return the episode; where workers that are not named are about, that of the worker whose steps these are.
 
         Steps replayed from a daemon's database lack the worker's name.
         """
-        held = self._episodes.get((worker, agent, number))
+        held = self._episodes.get((worker, agent), _NONE).get(number)
         if held is not None:
             return held
         found = self._namesake(worker, agent, number, steps)
         if found is not None:
             return found
+        # Every batch has its own copies of the names; the episodes share one.
+        worker, agent = self._streams.setdefault((worker, agent), (worker, agent))
         episode = Episode(len(self._order), worker, agent, number)
-        self._episodes[worker, agent, number] = episode
+        self._enter(episode)
         self._order.append(episode)
         self._agents[agent] = None
         self._gaps.add_number(worker, agent, number)
@@ -334,10 +367,19 @@ class RunFrames:
             self._namesakes.setdefault((agent, number), []).append(episode)
         return episode
 
-    def _namesake(self, worker: str, agent: str, number: int, steps: pa.RecordBatch | None) -> Episode | None:
+    def _enter(self, episode: Episode) -> None:
+        numbers = self._episodes.setdefault((episode.worker_id, episode.agent_id), {})
+        if numbers and episode.number < next(reversed(numbers)):
+            self._ascending = False
+        numbers[episode.number] = episode
+
+    def _namesake(
+        self, worker: str, agent: str, number: int, steps_of: Callable[[], pa.RecordBatch] | None
+    ) -> Episode | None:
         self._named.add(bool(worker))
         if len(self._named) < 2:  # noqa: PLR2004 - named and unnamed
             return None
+        steps = steps_of() if steps_of is not None else None
         if self._namesakes is None:
             self._namesakes = {}
             for episode in self._order:
@@ -386,10 +428,11 @@ class RunFrames:
 
     def _rename(self, episode: Episode, worker: str) -> None:
         """Give an episode of a worker that was not named its worker."""
-        del self._episodes[episode.worker_id, episode.agent_id, episode.number]
+        del self._episodes[episode.worker_id, episode.agent_id][episode.number]
         self._gaps.forget_stream(episode)
         episode.worker_id = worker
-        self._episodes[worker, episode.agent_id, episode.number] = episode
+        self._enter(episode)
+        self._ascending = False  # its place is that of when it was first seen
         self._gaps.add_number(worker, episode.agent_id, episode.number)
         rows = episode.rows()
         if len(rows):
@@ -415,9 +458,10 @@ class RunFrames:
                 if same is not None:
                     copies.append(i)
                     copied.append(same.row)
+                    self._summaries.forget(episode)  # it may say more
                     continue
                 self._count([_other_record(number, held, record)])
-                episode.replaced.append(held)
+                episode.replaced += (held,)
             else:
                 new.append(record.row)
             episode.record = record
@@ -430,9 +474,12 @@ class RunFrames:
         return self._records.take(np.array(new, np.int64))
 
     def _touch(self, episode: Episode) -> None:
-        episode.revision = self.revision
-        self._changed[episode.ordinal] = None
-        self._changed.move_to_end(episode.ordinal)
+        if episode.revision != self.revision:
+            episode.revision = self.revision
+            self._changed.append(episode.ordinal)
+            if len(self._changed) > _LOG_ROOM + 2 * len(self._order):
+                last_first = dict.fromkeys(reversed(self._changed))
+                self._changed = array.array("q", reversed(last_first))
         self._gaps.look_at(episode)
         if episode.sound:
             self._unsound.pop(episode.ordinal, None)
@@ -502,8 +549,15 @@ class RunFrames:
         """
         return self._made("steps_table", self._ordered_steps)
 
+    def steps_schema(self) -> pa.Schema:
+        """Return the columns of :meth:`steps_table`, without making it; a column of unlike numbers is text there, and float64 here."""
+        with self._lock:
+            return unify(STEPS, [chunk.schema for chunk in self._steps.chunks])
+
     def _by_number(self) -> list[Episode]:
         """Return the episodes in order of first sight, with those of each agent of a worker ascending in the places that they have."""
+        if self._ascending:
+            return self._order.copy()
         places: dict[tuple[str, str], list[int]] = {}
         for episode in self._order:
             places.setdefault((episode.worker_id, episode.agent_id), []).append(episode.ordinal)
@@ -532,37 +586,52 @@ class RunFrames:
     def episodes_table(self) -> pa.Table:
         """Return all episodes, ordered as in :meth:`steps_table`; those without a record are derived from their steps."""
 
-        def rows() -> Callable[[], pa.Table]:
-            found = self._episode_rows(self._by_number()).drop_columns(["row"])
-            return lambda: found
+        def begin() -> Callable[[], pa.Table]:
+            changed = self.changed(self._summaries.revision, len(self._order))
+            make = self._summaries.begin(changed, self.revision, settled=self.settled)
+            order = None if self._ascending else np.array([e.ordinal for e in self._by_number()], np.int64)
+            return lambda: make() if order is None else make().take(pa.array(order))
 
-        return self._made("episodes_table", rows)
+        return self._made("episodes_table", begin)
 
-    def steps(self) -> pd.DataFrame:
+    def steps(self) -> StepFrame:
         """Return :meth:`steps_table` as a DataFrame, with `action` decoded where its values are numbers or words."""
-        return self._frame("steps", self.steps_table, decode=("action",))
+
+        def begin() -> Callable[[], StepFrame]:
+            seen = self.revision
+            return lambda: self.marked(_columns.to_frame(self.steps_table(), ("action",), StepFrame), seen)
+
+        held: StepFrame = self._made("steps", begin)
+        return held
 
     def episodes(self) -> pd.DataFrame:
         """Return :meth:`episodes_table` as a DataFrame."""
-        return self._frame("episodes", self.episodes_table)
 
-    def _frame(self, name: str, table: Callable[[], pa.Table], decode: Sequence[str] = ()) -> pd.DataFrame:
         def begin() -> Callable[[], pd.DataFrame]:
-            return lambda: _columns.to_frame(table(), decode=decode)
+            seen = self.revision
+            return lambda: self.marked(_columns.to_frame(self.episodes_table()), seen)
 
-        held: pd.DataFrame = self._made(name, begin)
+        held: pd.DataFrame = self._made("episodes", begin)
         return held
 
+    def marked(self, frame: _Frame, revision: int) -> _Frame:
+        """Return the frame with the moment that it was taken in its ``attrs``: texts and numbers, which every writer of files takes.
+
+        Everything up to `revision` is in it; what came while it was made may be, too.
+        """
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+        frame.attrs.update(run_id=self.run_id, taken_at=now, revision=revision)
+        return frame
+
     def find(self, number: int, agent_id: str | None = None, worker_id: str | None = None) -> list[Episode]:
-        """Return the episodes of that number, of all agents and workers or of the one named."""
+        """Return the episodes of that number, of all agents and workers or of the one named; in order of first sight."""
         with self._lock:
-            return [
-                e
-                for e in self._order
-                if e.number == number
-                and (agent_id is None or e.agent_id == agent_id)
-                and (worker_id is None or e.worker_id == worker_id)
+            held = [
+                numbers.get(number)
+                for (worker, agent), numbers in self._episodes.items()
+                if (agent_id is None or agent == agent_id) and (worker_id is None or worker == worker_id)
             ]
+            return sorted((e for e in held if e is not None), key=lambda e: e.ordinal)
 
     def episode_table(self, episodes: Iterable[Episode]) -> pa.Table:
         """Return the steps of some episodes, ascending in each."""
@@ -591,15 +660,30 @@ class RunFrames:
         with self._lock:
             return self._steps.take(rows)
 
+    def episode_steps(self, row: int) -> tuple[Numbers, Numbers]:
+        """Return the step indices of an episode, by ordinal, ascending, and the rows that hold these steps; both empty when it is not known."""
+        with self._lock:
+            if not 0 <= row < len(self._order):
+                return np.zeros(0, np.int64), np.zeros(0, np.int64)
+            segments = list(self._order[row].segments)
+        firsts, counts, rows = (np.array([s[i] for s in segments], np.int64) for i in range(3))
+        return _ranges(firsts, counts), _ranges(rows, counts)
+
+    def locate(self, number: int, agent_id: str, worker_id: str) -> int | None:
+        """Return the ordinal of an episode of one agent of a worker; None when it is not known."""
+        with self._lock:
+            found = self._episodes.get((worker_id, agent_id), _NONE).get(number)
+            return None if found is None else found.ordinal
+
     def episode_rows(self, first: int, count: int) -> pa.Table:
         """Return episodes by ordinal, with their ordinal in column ``row``."""
         with self._lock:
-            return self._episode_rows(self._order[max(first, 0) : max(first, 0) + count])
+            return self._summaries.rows(self._order[max(first, 0) : max(first, 0) + count], settled=self.settled)
 
     def take_episodes(self, ordinals: Iterable[int]) -> pa.Table:
         """Return some episodes by ordinal, with their ordinal in column ``row``."""
         with self._lock:
-            return self._episode_rows([self._order[ordinal] for ordinal in ordinals])
+            return self._summaries.rows([self._order[ordinal] for ordinal in ordinals], settled=self.settled)
 
     def of_agent(self, agent_id: str, rows: int, ordinals: int) -> tuple[Numbers, list[int], int, int]:
         """Return the rows from `rows` on and the episodes' ordinals from `ordinals` on that are an agent's; and where to go on."""
@@ -613,14 +697,14 @@ class RunFrames:
 
     def changed(self, revision: int, most: int, agent_id: str | None = None) -> list[int]:
         """Return the ordinals of the `most` last changed episodes since a revision, ascending."""
-        found: list[int] = []
+        found: dict[int, None] = {}
         with self._lock:
             for ordinal in reversed(self._changed):
                 episode = self._order[ordinal]
                 if episode.revision <= revision or len(found) >= most:
                     break
                 if agent_id is None or episode.agent_id == agent_id:
-                    found.append(ordinal)
+                    found[ordinal] = None
         return sorted(found)
 
     def since(self, cursor: Cursor, max_steps: int, max_episodes: int) -> Delta:
@@ -666,65 +750,6 @@ class RunFrames:
             held = self._cache[name] = (self.revision, lambda: made)
         return held[1]()
 
-    def _episode_rows(self, episodes: Sequence[Episode]) -> pa.Table:
-        records = [e.record for e in episodes]
-        stored = self._records.take(np.array([r.row for r in records if r], np.int64))
-        place = itertools.count()
-        index = pa.array([next(place) if r else None for r in records], pa.int64())
-        extra = further(stored.schema, EPISODES)
-        totals = [r.total_reward if r else e.reward for e, r in zip(episodes, records, strict=True)]
-        terminated = [e.terminated or bool(r and r.terminated) for e, r in zip(episodes, records, strict=True)]
-        truncated = [e.truncated or bool(r and r.truncated) for e, r in zip(episodes, records, strict=True)]
-        said = (
-            stored.column("success").take(index).to_pylist()
-            if "success" in stored.schema.names
-            else [None] * len(index)
-        )
-        outcomes = [
-            _outcome(
-                term or (r is not None and not trunc),
-                trunc,
-                total,
-                success,
-                "Unfinished" if self.settled else "Running",
-            )
-            for r, term, trunc, total, success in zip(records, terminated, truncated, totals, said, strict=True)
-        ]
-        seq = pc.fill_null(stored.column("seq_id").take(index), 0)
-        columns: dict[str, tuple[pa.DataType, Any]] = {
-            "run_id": (LABEL, [self.run_id] * len(episodes)),
-            "worker_id": (LABEL, [e.worker_id for e in episodes]),
-            "agent_id": (LABEL, [e.agent_id for e in episodes]),
-            "episode": (pa.int64(), [e.number for e in episodes]),
-            "timestamp": (
-                TIMESTAMP,
-                [r.timestamp if r else e.last_time for e, r in zip(episodes, records, strict=True)],
-            ),
-            "total_reward": (pa.float64(), totals),
-            "steps": (pa.int64(), [r.steps if r else e.length for e, r in zip(episodes, records, strict=True)]),
-            "terminated": (pa.bool_(), terminated),
-            "truncated": (pa.bool_(), truncated),
-            "outcome": (LABEL, outcomes),
-            "episode_seed": (pa.uint64(), [e.seed for e in episodes]),
-            "source": (LABEL, ["record" if r else "steps" for r in records]),
-            "complete": (pa.bool_(), [e.complete for e in episodes]),
-        }
-        fields = [pa.field(name, kind) for name, (kind, _) in columns.items()]
-        arrays = [pa.array(values, kind) for kind, values in columns.values()]
-        fields += [pa.field("metadata", TEXT, metadata=JSON_KIND), pa.field("seq_id", pa.uint64())]
-        arrays += [stored.column("metadata").take(index).combine_chunks(), seq.combine_chunks()]
-        names = {*columns, "row", *(field.name for field in extra)}
-        for field in extra:
-            name = field.name
-            while name in _DERIVED or (name != field.name and name in names):
-                name = f"extra_{name}"
-            names.add(name)
-            fields.append(field.with_name(name))
-            arrays.append(stored.column(field.name).take(index).combine_chunks())
-        fields.append(pa.field("row", pa.int64()))
-        arrays.append(pa.array([e.ordinal for e in episodes], pa.int64()))
-        return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
-
 
 def _other_record(number: int, held: Record, later: Record) -> Problem:
     first, second = (f"{r.steps} steps with a total of {r.total_reward:g}" for r in (held, later))
@@ -755,13 +780,6 @@ def _other_times(held: pa.Table, given: pa.RecordBatch) -> np.ndarray[Any, Any]:
     apart = np.abs(left - right) > np.where(coarse, _SECOND, _SAME_TIME)
     found: np.ndarray[Any, Any] = apart & (left != 0) & (right != 0)
     return found
-
-
-def _outcome(ended: bool, truncated: bool, total: float, success: object, under_way: str) -> str:  # noqa: FBT001 - facts, one table
-    """Return the outcome as the desktop view names it; a success that the worker itself announced is one, whatever the total."""
-    if not ended:
-        return "Timeout" if truncated else under_way
-    return "Success" if total > 0 or success is True else "Failed" if total < 0 else "Completed"
 
 
 def _true_runs(mask: np.ndarray[Any, Any], base: int) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ Examples
 
 from __future__ import annotations
 
+import bisect
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,6 +58,15 @@ class Frames(Protocol):
 
     def since(self, cursor: Cursor, max_steps: int, max_episodes: int) -> Delta:
         """Return what came after a cursor."""
+
+    def take(self, rows: Numbers) -> pa.Table:
+        """Return some steps by row number, in the order asked for."""
+
+    def episode_steps(self, row: int) -> tuple[Numbers, Numbers]:
+        """Return the step indices of an episode, ascending, and the rows that hold these steps."""
+
+    def locate(self, number: int, agent_id: str, worker_id: str) -> int | None:
+        """Return the ordinal of an episode of one agent of a worker."""
 
 
 class AgentFrames:
@@ -118,6 +128,29 @@ class AgentFrames:
             self._follow()
             first = max(first, 0)
             return self._frames.take(self._rows[first : min(first + count, self._count)])
+
+    def take(self, rows: Numbers) -> pa.Table:
+        """Return some of the agent's steps by row number, in the order asked for."""
+        with self._lock:
+            return self._frames.take(self._rows[: self._count][rows])
+
+    def episode_steps(self, row: int) -> tuple[Numbers, Numbers]:
+        """Return the step indices of an episode, ascending, and the rows of the agent that hold these steps."""
+        with self._lock:
+            self._follow()
+            known = 0 <= row < len(self._ordinals)
+            steps, rows = self._frames.episode_steps(self._ordinals[row] if known else -1)
+            # Steps that came in since are of the next question.
+            here = rows <= self._rows[self._count - 1] if self._count else np.zeros(len(rows), bool)
+            return steps[here], np.searchsorted(self._rows[: self._count], rows[here])
+
+    def locate(self, number: int, agent_id: str, worker_id: str) -> int | None:
+        """Return the place of an episode of a worker of this agent; None when it is not known, or another agent's."""
+        ordinal = self._frames.locate(number, self.agent_id, worker_id) if agent_id == self.agent_id else None
+        with self._lock:
+            self._follow()
+            at = bisect.bisect_left(self._ordinals, ordinal) if ordinal is not None else len(self._ordinals)
+            return at if at < len(self._ordinals) else None
 
     def episode_rows(self, first: int, count: int) -> pa.Table:
         """Return the agent's episodes by ordinal, with their ordinal in column ``row``."""

@@ -14,12 +14,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from live_telemetry_widget.controls import Controls
 from live_telemetry_widget.frames import Cursor
 from live_telemetry_widget.lens import AgentFrames, Frames
 from live_telemetry_widget.report import kept
 from live_telemetry_widget.view import encode, messages, questions
 from live_telemetry_widget.view.artist import Artist
 from live_telemetry_widget.view.channel import Channels
+from live_telemetry_widget.view.layers_question import Layers
 from live_telemetry_widget.view.pace import Pace
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
@@ -130,6 +132,9 @@ class LiveView:
         self.agent = agent
         self.frames: Frames = feed.frames if agent is None else AgentFrames(feed.frames, agent)
         self._owner = owner
+        hub = getattr(getattr(owner, "owner", None), "hub", None)
+        #: What the page's buttons ask for; None where there is no worker to reach.
+        self.controls = Controls(hub, feed) if hub is not None and hub.address is not None else None
         title = f"Live telemetry of run {feed.run_id}" + (f", agent {agent}" if agent else "")
         self.widget = LiveTelemetryWidget(self._on_page, title=title)
         #: What a saved notebook keeps beside it.
@@ -148,6 +153,7 @@ class LiveView:
         self._rates: collections.deque[tuple[float, int]] = collections.deque()
         self._told: messages.State | None = None
         self.artist = Artist(feed)
+        self.layers = Layers()
         self._drawn_to = 0
         self._grid: grids.Grid | None = None
         self._interval = _KEYFRAME_FIRST
@@ -295,8 +301,15 @@ class LiveView:
             problems=[
                 messages.ProblemCount(kind=p.kind, count=p.count, detail=p.detail[:500]) for p in frames.problems()
             ],
+            controls=self._control_state(),
             grid=self._newest_grid(rows),
         )
+
+    def _control_state(self) -> messages.ControlState | None:
+        if self.controls is None:
+            return None
+        offered, asked, trouble = self.controls.state
+        return messages.ControlState(offered=list(offered), asked=asked, trouble=trouble[:500])
 
     def _rate(self, steps: int) -> float:
         """Return steps a second over the last two seconds of the view's life."""

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 STATIC = pathlib.PurePosixPath("live_telemetry_widget/view/static")
-BUNDLE = ("widget.js", "widget.css")
+BUNDLE = ("widget.js", "widget.css", "report.js", "report.css")
 STALE = "// from last year"
 
 pytestmark = pytest.mark.timeout(300)  # installs npm packages

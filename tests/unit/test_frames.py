@@ -11,6 +11,7 @@ import pytest
 
 from live_telemetry_widget import _columns, normalize
 from live_telemetry_widget._episode import Episode
+from live_telemetry_widget._summaries import Summaries
 from live_telemetry_widget.frames import Cursor, RunFrames
 
 
@@ -513,3 +514,47 @@ def test_a_listener_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -
     assert frames.append_steps(steps(range(3))).num_rows == 3
     assert heard == [1]
     assert "a user's mistake" in caplog.text
+
+
+def test_the_table_of_episodes_is_made_anew_only_where_something_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, fresh = RunFrames("r"), RunFrames("r")
+    batches = [steps(range(3), episode=n) for n in range(2_500)]
+    for batch in batches:
+        frames.append_steps(batch)
+        fresh.append_steps(batch)
+    frames.episodes_table()
+    made: list[int] = []
+    make = Summaries._batch
+
+    def counted(self: Summaries, episodes: Any) -> Any:
+        made.append(len(episodes))
+        return make(self, episodes)
+
+    monkeypatch.setattr(Summaries, "_batch", counted)
+    later: list[pa.RecordBatch] = [
+        steps([3], episode=7, episode_seed=5),
+        record(1_200, row="theirs", metadata={"row": 1}),
+        record(1_200, row="theirs", metadata={"row": 1, "lives": 3}),  # a richer copy
+        record(2_499, terminated=True),
+    ]
+    for batch in later:
+        for each in (frames, fresh):
+            (each.append_steps if "step_index" in batch.schema.names else each.append_episodes)(batch)
+        del made[:]
+        frames.episodes_table()
+        assert len(made) == 1
+    assert frames.episodes_table().to_pylist() == fresh.episodes_table().to_pylist()
+    for each in (frames, fresh):
+        each.settle()
+    assert frames.episodes_table().to_pylist() == fresh.episodes_table().to_pylist()
+    assert "Unfinished" in frames.episodes()["outcome"].tolist()
+
+
+def test_the_log_of_changes_does_not_grow_with_the_steps() -> None:
+    frames = RunFrames("r")
+    for n in range(3_000):
+        frames.append_steps(steps([n], episode=0 if n % 3 else 1))
+    assert len(frames._changed) < 1_100
+    assert frames.changed(frames.revision - 1, 5) == [1]
+    assert frames.changed(0, 5) == [0, 1]
+    assert frames.changed(0, 1) == [1]

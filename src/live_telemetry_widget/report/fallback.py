@@ -34,7 +34,7 @@ def text(facts: Facts) -> str:
         f"Run {cut(facts.title, _LINE)}: {_state(facts)}",
         *(f"{name}: {value}" for name, value in _totals(facts)),
     ]
-    return "\n".join([*lines, _taken(facts)])
+    return "\n".join([*lines, taken(facts)])
 
 
 def html_of(facts: Facts) -> str:
@@ -54,7 +54,7 @@ def html_of(facts: Facts) -> str:
         table("Episodes", facts.first_episodes, facts.last_episodes, facts.episodes, _EPISODE_COLUMNS),
         table("Steps, as they came", facts.first_steps, facts.last_steps, facts.steps, _STEP_COLUMNS),
         problems(facts),
-        f'<div style="font-size:85%;opacity:0.75;margin-top:8px">{escaped(_taken(facts), _LINE)}</div>',
+        f'<div style="font-size:85%;opacity:0.75;margin-top:8px">{escaped(taken(facts), _LINE)}</div>',
     ]
     return f'<div class="ltw-fallback" style="font-family:system-ui,sans-serif;max-width:720px">{"".join(parts)}</div>'
 
@@ -175,7 +175,8 @@ def _state(facts: Facts) -> str:
     return f"{facts.status}{f' ({facts.reason})' if facts.reason else ''}{name}"
 
 
-def _taken(facts: Facts) -> str:
+def taken(facts: Facts) -> str:
+    """Return when the numbers were taken, and of how much of the run they are, as a sentence."""
     moment = f"{dt.datetime.fromtimestamp(facts.taken, dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
     if facts.ended:
         return f"All of the run, taken {moment}."

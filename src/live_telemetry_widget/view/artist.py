@@ -113,13 +113,15 @@ class Artist:
     def place(self, step: _Step) -> tuple[int, int] | None:
         """Return (row, col) of the agent after a step; None where that is not on a map."""
         key = (step.get("render_payload"), step.get("next_observation"), step.get("observation"))
-        if key not in self._places:
-            if len(self._places) >= _REMEMBERED:
-                self._places.clear()
+        places = self._places
+        if key not in places:
+            if len(places) >= _REMEMBERED:
+                # Another thread may look into the old one at this moment.
+                places = self._places = {}
             grid, _ = grids.read_step(key[0], key[2], next_observation=key[1], game=self.game)
             at = grid["agent"] if grid and not grid.get("partial") else None
-            self._places[key] = (at[0], at[1]) if at else None
-        return self._places[key]
+            places[key] = (at[0], at[1]) if at else None
+        return places[key]
 
     def newest(self, frames: Frames, rows: int) -> grids.Grid | None:
         """Return the picture of the newest of so many steps that has one, with the agent's last places; else the last picture.

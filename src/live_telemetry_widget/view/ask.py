@@ -9,8 +9,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeIs
 
+    from live_telemetry_widget.controls import Controls
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.lens import Frames
+    from live_telemetry_widget.view.artist import Artist
+    from live_telemetry_widget.view.layers_question import Layers
 
 
 class View(Protocol):
@@ -18,6 +21,9 @@ class View(Protocol):
 
     feed: RunFeed
     frames: Frames
+    artist: Artist
+    layers: Layers
+    controls: Controls | None
 
 
 class BadQuestionError(Exception):

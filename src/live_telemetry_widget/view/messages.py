@@ -56,6 +56,14 @@ class ProblemCount(TypedDict):
     detail: str
 
 
+class ControlState(TypedDict):
+    """What the run's worker can be asked for."""
+
+    offered: list[Literal["pause", "resume", "cancel"]]  # what makes sense now
+    asked: str  # whose answer is awaited; "" when none is
+    trouble: str  # why the last one failed; ""
+
+
 class State(TypedDict):
     """The status line and what is drawn besides the tables."""
 
@@ -70,6 +78,7 @@ class State(TypedDict):
     expected_episodes: int | None
     steps_per_s: float
     problems: list[ProblemCount]
+    controls: ControlState | None  # None where there is no worker to reach: a recording, a run that is fed by hand
     grid: Grid | None  # of the newest step that has one
 
 
