@@ -4,11 +4,18 @@
 //   ?synthetic&rate=200    data made up here, and labelled so, at 200 steps/s; &preload=100000 begins with that many
 //   ?speed=20              replays 20 times faster than the run was; ?speed=0 shows it whole
 //   ?state=failed ...      the state drawn: waiting, paused, reconnecting, completed, failed, cancelled, recording
+//   ?games                 a picture of each game, of the kernel's own making
+//   ?game=taxi             as the live picture: one of those names
 //   ?theme=dark|light      ?bare (no controls)   ?views=2   ?extra=30 (further columns)   ?problems
 
+import pictures from "../tests/data/pictures.json";
 import sample from "../tests/data/worker-frozenlake-4x4.jsonl.gz";
+import { answerOf } from "./fake-episodes.ts";
 import { FakeKernel, type Row } from "./fake-kernel.ts";
+import { natural, placed } from "./src/layout.ts";
 import type { Connection, Grid } from "./src/messages.ts";
+import { DEFAULT_SHOWN, makePicture, NO_OVERLAY } from "./src/picture.ts";
+import { watchTheme } from "./src/theme.ts";
 import factory from "./src/widget.ts";
 
 const options = new URLSearchParams(location.search);
@@ -23,6 +30,9 @@ let stop: (() => void)[] = [];
 
 function show(kernel: FakeKernel): void {
   for (const end of stop) end();
+  kernel.further.push((ask) =>
+    answerOf({ steps: kernel.steps, episodes: kernel.episodes, picture: (step) => gridOf(asEvent(step)) }, ask),
+  );
   widget = factory();
   // biome-ignore lint/suspicious/noExplicitAny: a fake of the part that is used
   const model = kernel.model as any;
@@ -54,6 +64,32 @@ async function linesOf(source: Blob): Promise<Event[]> {
     }
   }
   return events;
+}
+
+/** A step as its worker told it. */
+function asEvent(step: Row): Event {
+  return { ...step, observation: JSON.parse(String(step.observation)), action: Number(step.action) };
+}
+
+/** All pictures, large and small. */
+function showGames(): void {
+  const root = document.createElement("section");
+  root.className = "ltw";
+  root.style.cssText = "display: flex; flex-wrap: wrap; gap: 16px; padding: 12px";
+  document.querySelector("#view")?.append(root);
+  const theme = watchTheme(root, () => {});
+  for (const [name, grid] of Object.entries(pictures as unknown as Record<string, Grid>)) {
+    const size = natural(grid);
+    const room = { width: grid.tiles[0]?.length === 12 ? 500 : 260, height: 260 };
+    if (!size || placed(grid, size, room).width <= 0) continue;
+    const picture = makePicture(theme);
+    const figure = document.createElement("figure");
+    const caption = document.createElement("figcaption");
+    caption.textContent = name;
+    figure.append(picture.element, caption);
+    root.append(figure);
+    picture.show(grid, room, { ...NO_OVERLAY, path: grid.path ?? [] }, DEFAULT_SHOWN);
+  }
 }
 
 const ACTIONS = ["left", "down", "right", "up"];
@@ -254,7 +290,14 @@ const PROBLEMS = [
   { kind: "gap", count: 12, detail: "steps 40 to 51 of episode 7 never came" },
 ];
 
-if (state === "waiting") {
+const game = (pictures as unknown as Record<string, Grid>)[options.get("game") ?? ""];
+
+if (options.has("games")) {
+  showGames();
+} else if (game) {
+  kernel.state = { ...kernel.state, run_id: "a picture", grid: game };
+  show(kernel);
+} else if (state === "waiting") {
   kernel.state = { ...kernel.state, run_id: "01JDQW8Z", name: "FrozenLake-v1" };
   show(kernel);
 } else if (options.has("synthetic")) {

@@ -130,7 +130,8 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
     caption.hidden = controls.bar.hidden && !grid;
     where.textContent = whereText(grid);
     where.title = [grid?.game, grid?.caption].filter(Boolean).join(", ");
-    action.textContent = grid?.action ? `action: ${grid.action}` : "";
+    action.textContent = grid?.action ?? "";
+    action.title = grid?.action ? `action ${grid.action}` : "";
   };
 
   const showPictures = (grid: Grid | null, second: Grid | null, two: boolean): void => {
@@ -158,6 +159,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
       shot.title.hidden = !two;
       shot.element.toggleAttribute("data-differs", differs);
       shot.title.textContent = two && ref ? titleOf(ref, shot === beside) : "";
+      shot.title.title = shot.title.textContent;
     }
     const { element: canvas } = main.picture;
     nothing.hidden = !canvas.hidden;
@@ -201,9 +203,8 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
     if (!second) return `episode ${ref.episode}`;
     const found = difference();
     if (!found) return `episode ${ref.episode}`;
-    if (found.step === null) return `episode ${ref.episode}: no difference`;
-    const what = found.what === "length" ? "one ends" : `${found.what} differs`;
-    return `episode ${ref.episode}: ${what} from step ${found.step}`;
+    if (found.step === null) return `${ref.episode}: no difference`;
+    return `${ref.episode} differs from step ${found.step}: ${found.what}`;
   };
 
   const whereText = (grid: Grid | null): string => {

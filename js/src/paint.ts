@@ -261,11 +261,11 @@ export class Painter {
     this.card(u * 2.3, u * 0.25, dealer === 1 ? "A" : String(dealer));
     this.card(u * 3.75, u * 0.25, "");
     this.label("player", u * 0.35, u * 3.4);
-    // The observation has no more than the sum: an ace that counts 11, and the rest of it.
+    // The observation has no more than the sum, and whether an ace counts 11: the cards themselves are not known.
     if (usable_ace) {
       this.card(u * 2.3, u * 2.4, "A");
       this.card(u * 3.75, u * 2.4, String(player - 11));
-    } else this.card(u * 2.3, u * 2.4, String(player));
+    } else for (const x of [2.3, 3.75]) this.card(u * x, u * 2.4, " ");
     const over = player > 21;
     this.box(u * 5.35, u * 2.95, u * 1.4, u * 0.9, u * 0.45, over ? "--ltw-danger" : "--ltw-agent");
     this.text(String(player), u * 6.05, u * 3.44, u * 0.6, over ? "--ltw-on-danger" : "--ltw-agent-line");

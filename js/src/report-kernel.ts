@@ -2,7 +2,7 @@
 
 import { MAX_EPISODES, MAX_ROWS, type Push, VERSION } from "./messages.ts";
 import { REPLIES, type Answer as Reply } from "./report-answers.ts";
-import { arrowOf, type Pick, type ReportData, range } from "./report-data.ts";
+import { arrowOf, numbers, type Pick, type ReportData } from "./report-data.ts";
 import { NOTHING_SELECTED } from "./selection.ts";
 
 type Listener = (...parts: never[]) => void;
@@ -51,9 +51,9 @@ export class ReportModel {
   async #push(): Promise<void> {
     const { data } = this;
     const first = Math.max(0, data.steps - MAX_ROWS);
-    const steps = await data.stepsAt(range(first, data.steps));
+    const steps = await data.stepsAt(numbers(first, data.steps));
     const lowest = Math.max(0, data.episodes.rows - MAX_EPISODES);
-    const episodes = range(lowest, data.episodes.rows).map((row): Pick => [data.episodes, row]);
+    const episodes = numbers(lowest, data.episodes.rows).map((row): Pick => [data.episodes, row]);
     const push: Push = {
       kind: "push",
       version: VERSION,

@@ -137,7 +137,7 @@ describe("the grid view", () => {
     field.value = "8";
     field.closest("form")?.requestSubmit();
     await vi.waitFor(() => expect(seen("ltw-grid-other")).toContain("episode 8, step 0"));
-    await vi.waitFor(() => expect(document.body.textContent).toContain("episode 8: action differs from step 3"));
+    await vi.waitFor(() => expect(document.body.textContent).toContain("8 differs from step 3: action"));
     const differs = (): boolean => document.querySelector(".ltw-shot[data-differs]") !== null;
     expect(differs()).toBe(false);
     at("ltw-first-difference").click();

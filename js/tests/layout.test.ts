@@ -1,6 +1,7 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { best, brief, contextOf, facing, heading, heat, natural, placed, stacked, trail } from "../src/layout.ts";
-import type { Grid } from "../src/messages.ts";
+import { grid as checkGrid, type Grid } from "../src/messages.ts";
 
 const grid = (more: Partial<Grid> = {}): Grid => ({
   game: "FrozenLake",
@@ -84,7 +85,7 @@ describe("layers", () => {
     expect(heat(0, 100)).toBe(0);
     const strengths = [1, 5, 50, 100].map((visits) => heat(visits, 100));
     expect(strengths).toEqual([...strengths].sort((a, b) => a - b));
-    expect(strengths.at(-1)).toBeCloseTo(0.85);
+    expect(strengths.at(-1)).toBeCloseTo(0.6);
     expect(heat(1, 1)).toBeLessThanOrEqual(1);
   });
 
@@ -121,5 +122,27 @@ describe("layers", () => {
     ];
     expect(contextOf(grid({ marks }))).toBe("Y|R|");
     expect(contextOf(grid({ facing: "up" }))).toBe("||up");
+  });
+});
+
+describe("the kernel's pictures", () => {
+  const pictures = JSON.parse(readFileSync("../tests/data/pictures.json", "utf8")) as Record<string, Grid>;
+
+  test.each(Object.keys(pictures))("%s is a grid that can be drawn", (name) => {
+    const held = pictures[name] as Grid;
+    expect(() => checkGrid(held, name)).not.toThrow();
+    expect(natural(held)).not.toBeNull();
+  });
+
+  test.each([
+    [{ agent: [0] }, /agent should be \[row, col\]/],
+    [{ facing: "north" }, /facing should be a direction/],
+    [{ partial: 1 }, /partial should be true or false/],
+    [{ path: [[0]] }, /path\[0\] should be/],
+    [{ cards: { player: "4" } }, /cards\.player should be a whole number/],
+    [{ image: { format: "svg" } }, /image\.format should be png or webp/],
+    [{ marks: [{ kind: "door", row: 0, col: 0, colour: 3 }] }, /colour should be a string/],
+  ])("%j is none", (wrong, message) => {
+    expect(() => checkGrid({ ...grid(), ...wrong }, "grid")).toThrow(message);
   });
 });

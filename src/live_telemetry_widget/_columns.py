@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import pandas as pd
 import pyarrow as pa
@@ -14,8 +14,14 @@ from live_telemetry_widget.schema import TEXT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_Frame = TypeVar("_Frame", bound=pd.DataFrame)
 
-def to_frame(table: pa.Table, decode: Sequence[str] = ()) -> pd.DataFrame:
+
+@overload
+def to_frame(table: pa.Table, decode: Sequence[str] = ()) -> pd.DataFrame: ...
+@overload
+def to_frame(table: pa.Table, decode: Sequence[str], kind: type[_Frame]) -> _Frame: ...
+def to_frame(table: pa.Table, decode: Sequence[str] = (), kind: type[pd.DataFrame] = pd.DataFrame) -> pd.DataFrame:
     """Return a DataFrame: plain NumPy numbers where nothing is null, pandas' nullable ones elsewhere, categoricals for labels.
 
     Parameters
@@ -24,6 +30,8 @@ def to_frame(table: pa.Table, decode: Sequence[str] = ()) -> pd.DataFrame:
         Columns of the kinds that :mod:`~live_telemetry_widget.schema` knows.
     decode
         Label columns of JSON texts to turn into numbers (or plain strings) where all their values allow it.
+    kind
+        The class to make it of.
     """
     columns: dict[str, Any] = {}
     for field, column in zip(table.schema, table.columns, strict=True):
@@ -31,7 +39,7 @@ def to_frame(table: pa.Table, decode: Sequence[str] = ()) -> pd.DataFrame:
             columns[field.name] = decoded(column)
         else:
             columns[field.name] = _series(column)
-    return pd.DataFrame(columns, copy=False)
+    return kind(columns, copy=False)
 
 
 def _series(column: pa.ChunkedArray) -> Any:  # noqa: ANN401 - whatever pandas takes as a column

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from live_telemetry_widget import _arrow
 from live_telemetry_widget.errors import RecordingError
-from live_telemetry_widget.schema import JSON_KIND, LABEL, TEXT, TIMESTAMP, unify
+from live_telemetry_widget.schema import JSON_KIND, LABEL, STEPS, TEXT, TIMESTAMP, unify
 from live_telemetry_widget.store import CORE, Kind, RunRow, Store
 
 if TYPE_CHECKING:
@@ -300,6 +300,14 @@ class Exported:
 
     def close(self) -> None:
         """Do nothing: files are open only while they are read."""
+
+
+def steps_schema(source: Source, run_id: str) -> pa.Schema:
+    """Return the columns that the steps of a run have together, without reading them."""
+    if isinstance(source, Store):
+        return unify(STEPS, source.schemas(run_id, "steps", source.last_seq(run_id, "steps")))
+    first = next(iter(source.read(run_id, "steps")), None)  # the batches of a file are of one schema
+    return STEPS if first is None else first.schema
 
 
 def is_export(path: pathlib.Path) -> bool:

@@ -19,11 +19,12 @@ from __future__ import annotations
 import array
 import collections
 import dataclasses
+import datetime as dt
 import functools
 import itertools
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,14 +37,17 @@ from live_telemetry_widget._rows import Rows
 from live_telemetry_widget._spill import Spill
 from live_telemetry_widget._summaries import Summaries
 from live_telemetry_widget.bus import call_each
-from live_telemetry_widget.schema import EPISODES, LABEL, RAW_LIMIT, STEPS, TEXT, Problem
+from live_telemetry_widget.decode import StepFrame
+from live_telemetry_widget.schema import EPISODES, LABEL, RAW_LIMIT, STEPS, TEXT, Problem, unify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable
 
     import pandas as pd
 
     from live_telemetry_widget._rows import Numbers
+
+    _Frame = TypeVar("_Frame", bound=pd.DataFrame)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -549,6 +553,11 @@ class RunFrames:
         """
         return self._made("steps_table", self._ordered_steps)
 
+    def steps_schema(self) -> pa.Schema:
+        """Return the columns of :meth:`steps_table`, without making it; a column of unlike numbers is text there, and float64 here."""
+        with self._lock:
+            return unify(STEPS, [chunk.schema for chunk in self._steps.chunks])
+
     def _by_number(self) -> list[Episode]:
         """Return the episodes in order of first sight, with those of each agent of a worker ascending in the places that they have."""
         if self._ascending:
@@ -589,20 +598,34 @@ class RunFrames:
 
         return self._made("episodes_table", begin)
 
-    def steps(self) -> pd.DataFrame:
+    def steps(self) -> StepFrame:
         """Return :meth:`steps_table` as a DataFrame, with `action` decoded where its values are numbers or words."""
-        return self._frame("steps", self.steps_table, decode=("action",))
+
+        def begin() -> Callable[[], StepFrame]:
+            seen = self.revision
+            return lambda: self.marked(_columns.to_frame(self.steps_table(), ("action",), StepFrame), seen)
+
+        held: StepFrame = self._made("steps", begin)
+        return held
 
     def episodes(self) -> pd.DataFrame:
         """Return :meth:`episodes_table` as a DataFrame."""
-        return self._frame("episodes", self.episodes_table)
 
-    def _frame(self, name: str, table: Callable[[], pa.Table], decode: Sequence[str] = ()) -> pd.DataFrame:
         def begin() -> Callable[[], pd.DataFrame]:
-            return lambda: _columns.to_frame(table(), decode=decode)
+            seen = self.revision
+            return lambda: self.marked(_columns.to_frame(self.episodes_table()), seen)
 
-        held: pd.DataFrame = self._made(name, begin)
+        held: pd.DataFrame = self._made("episodes", begin)
         return held
+
+    def marked(self, frame: _Frame, revision: int) -> _Frame:
+        """Return the frame with the moment that it was taken in its ``attrs``: texts and numbers, which every writer of files takes.
+
+        Everything up to `revision` is in it; what came while it was made may be, too.
+        """
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+        frame.attrs.update(run_id=self.run_id, taken_at=now, revision=revision)
+        return frame
 
     def find(self, number: int, agent_id: str | None = None, worker_id: str | None = None) -> list[Episode]:
         """Return the episodes of that number, of all agents and workers or of the one named; in order of first sight."""

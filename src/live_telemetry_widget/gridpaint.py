@@ -404,7 +404,8 @@ class _Painter:
             self._card(u * 2.3, u * 2.4, "A")
             self._card(u * 3.75, u * 2.4, str(player - 11))
         else:
-            self._card(u * 2.3, u * 2.4, str(player))
+            for x in (2.3, 3.75):
+                self._card(u * x, u * 2.4, " ")
         over = player > _TWENTY_ONE
         self._box(u * 5.35, u * 2.95, u * 1.4, u * 0.9, u * 0.45, "danger" if over else "agent")
         self._text(str(player), u * 6.05, u * 3.4, u * 0.6, "on-danger" if over else "agent-line")

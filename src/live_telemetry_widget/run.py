@@ -15,7 +15,6 @@ Examples
 
 from __future__ import annotations
 
-import difflib
 import operator
 import pathlib
 import threading
@@ -25,8 +24,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from live_telemetry_widget import _columns
-from live_telemetry_widget.errors import ClosedError, ConnectError, RunNotFoundError, WaitTimeoutError
+from live_telemetry_widget import about, lazy, slices
+from live_telemetry_widget.decode import check_decode, with_columns
+from live_telemetry_widget.errors import ClosedError, ConnectError, WaitTimeoutError
+from live_telemetry_widget.lens import AgentFrames
 from live_telemetry_widget.report import kept
 
 if TYPE_CHECKING:
@@ -35,15 +36,19 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from live_telemetry_widget.about import RunInfo
     from live_telemetry_widget.client import TrainerClient
+    from live_telemetry_widget.decode import Decode, StepFrame
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.frames import RunFrames
+    from live_telemetry_widget.lazy import LazySteps
     from live_telemetry_widget.live import LiveView
     from live_telemetry_widget.recorder import Recorded, Tape
-    from live_telemetry_widget.report.kept import Embed
+    from live_telemetry_widget.report.kept import Embed, Summary
     from live_telemetry_widget.report.page import Report
     from live_telemetry_widget.report.plots import Plots
     from live_telemetry_widget.schema import RunState
+    from live_telemetry_widget.slices import Comparison
     from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
 
@@ -80,6 +85,7 @@ class Run:
         self._views: dict[str | None, LiveView] = {}
         self._lock = threading.Lock()
         self._told_loading = False
+        self._game = ""
         self._tape: Tape | None = None
 
     @property
@@ -126,7 +132,7 @@ class Run:
         return f"{feed.frames.step_count}{of} steps, {feed.frames.episode_count} episodes{why}"
 
     @property
-    def steps(self) -> pd.DataFrame:
+    def steps(self) -> StepFrame:
         """Every step here now, once: episodes in order of first sight but ascending for each agent of a worker, steps ascending in each.
 
         The first question waits (10 s at most) until what the daemon had at that time is here; later ones do not wait.
@@ -138,9 +144,10 @@ class Run:
             (datetime64[ns, UTC]), ``action`` (int64 or float64 where all are numbers, else text as sent),
             ``observation`` (JSON text), ``reward`` (float64), ``terminated, truncated`` (bool), ``episode_seed`` (UInt64), ``policy_label,
             backend, render_hint, frame_ref, payload_version, render_payload, seq_id``, then the worker's further fields, each of its own type.
-            The same object until new rows come: do not change it in place.
+            The same object until new rows come: do not change it in place. ``.obs``, ``.actions``, ``.action_names`` decode
+            (:class:`~live_telemetry_widget.decode.StepFrame`); ``.attrs`` has ``run_id, game, taken_at, revision``.
         """
-        return self._loaded().steps()
+        return self._of_game(self._loaded().steps())
 
     @property
     def episodes(self) -> pd.DataFrame:
@@ -167,7 +174,19 @@ class Run:
         """:attr:`episodes` as an Arrow table."""
         return self._loaded().episodes_table()
 
-    def episode(self, number: int, *, agent: str | None = None, worker: str | None = None) -> pd.DataFrame:
+    def lazy_steps(self) -> LazySteps:
+        """Return the steps as a stream of record batches, for a run larger than memory; nothing is read yet.
+
+        Returns
+        -------
+        LazySteps
+            DuckDB reads it by its name; ``.reader(columns, where=...)`` is a ``pyarrow.RecordBatchReader``, ``.to_polars()`` a LazyFrame.
+        """
+        return lazy.of_frames(self._loaded())
+
+    def episode(
+        self, number: int, *, agent: str | None = None, worker: str | None = None, decode: Decode = "auto"
+    ) -> StepFrame:
         """Return the steps of one episode, ascending; columns as in :attr:`steps`.
 
         Parameters
@@ -176,6 +195,9 @@ class Run:
             As in the ``episode`` column.
         agent, worker
             Only of this agent or worker; all of them otherwise.
+        decode
+            ``"auto"``: the observation is JSON text, which ``.obs`` decodes. ``"columns"``: its fields are columns ``observation.FIELD``.
+            ``"objects"``: it is what the JSON says.
 
         Raises
         ------
@@ -183,27 +205,102 @@ class Run:
             There is no such episode; the message names the nearest.
         TypeError
             `number` is no whole number.
+        ValueError
+            `decode` is none of these, or the observations have no fields.
         """
+        check_decode(decode)
         number = episode_number(number)
-        found = self._loaded().find(number, agent, worker)
-        if not found:
-            raise RunNotFoundError(self._no_episode(number, agent, worker))
-        return _columns.to_frame(self._feed.frames.episode_table(found), decode=("action",))
+        found = slices.episode(self._frames_with(number), number, agent, worker)
+        if found is None:  # what is not there is best said by who has seen everything
+            found = slices.episode(self._loaded(), number, agent, worker)
+        if found is None:
+            raise slices.no_episode(self._loaded(), number, agent, worker, self.status)
+        return with_columns(self._of_game(found), decode)
 
-    def _no_episode(self, number: int, agent: str | None, worker: str | None) -> str:
-        numbers = self._feed.frames.numbers()
-        if not numbers:
-            return f"run {self.run_id!r} has no episode {number}: nothing has come yet ({self.status})"
-        if number not in numbers:
-            near = sorted(numbers, key=lambda held: abs(held - number))[:3]
-            return (
-                f"run {self.run_id!r} has no episode {number}; it has {len(numbers)}, from {min(numbers)} to "
-                f"{max(numbers)}; nearest: {', '.join(map(str, sorted(near)))}"
-            )
-        agents = self._feed.frames.agents
-        near_names = difflib.get_close_matches(agent or "", agents, 1)
-        hint = f"; did you mean agent={near_names[0]!r}?" if near_names and near_names[0] != agent else ""
-        return f"episode {number} has no steps of agent {agent!r}, worker {worker!r}; agents here: {agents[:10]}{hint}"
+    def episodes_where(self, text: str) -> pd.DataFrame:
+        """Return the episodes that an expression selects, like ``"outcome == 'Failed' and steps < 10"``; columns as in :attr:`episodes`.
+
+        The language is that of the view's filter: see :mod:`live_telemetry_widget.query`.
+
+        Raises
+        ------
+        QueryError
+            `text` is no expression, or does not fit the columns; the message says where, and what may have been meant.
+        """
+        return slices.where(self._loaded(), text)
+
+    def compare(self, first: int, second: int, *, agent: str | None = None, worker: str | None = None) -> Comparison:
+        """Return two episodes aligned by step, with the first step at which they differ.
+
+        Raises
+        ------
+        RunNotFoundError
+            One of them is not there.
+        ValueError
+            They are of several agents or workers, of which none is named; or they are the same.
+        """
+        left, right = (self.episode(number, agent=agent, worker=worker) for number in (first, second))
+        return slices.compare(left, right, episode_number(first), episode_number(second))
+
+    def tail(self, count: int = 5) -> StepFrame:
+        """Return the steps that came last, in order of arrival; quick however long the run is."""
+        return self._of_game(slices.tail(self._loaded(), count))
+
+    def sample(self, count: int = 5, *, seed: int | None = None) -> StepFrame:
+        """Return steps drawn at random, each at most once, in order of arrival; the same for the same `seed` and steps."""
+        return self._of_game(slices.sample(self._loaded(), count, seed))
+
+    def _frames_with(self, number: int) -> RunFrames:  # noqa: ARG002 - recordings read only that episode
+        """Return frames that hold all steps of the episodes of a number."""
+        return self._loaded()
+
+    def _of_game(self, steps: StepFrame) -> StepFrame:
+        self._game = self._game or about.game_in(self.config, steps, self._a_record())
+        steps.attrs["game"] = self._game
+        return steps
+
+    def _a_record(self) -> pa.Table:
+        """Return the row of one episode, if there is any."""
+        return self._feed.frames.episode_rows(0, 1)
+
+    @property
+    def info(self) -> RunInfo:
+        """What is known of the run now: config, game, seed, policy, versions, command line, times."""
+        self._loaded()
+        return about.info(self._feed)
+
+    def seed_for(self, episode: int, *, agent: str | None = None, worker: str | None = None) -> int:
+        """Return what the environment was reset with for an episode.
+
+        Raises
+        ------
+        NoDataError
+            Nothing tells it.
+        RunNotFoundError
+            There is no such episode.
+        ValueError
+            It is of several agents or workers, of which none is named.
+        """
+        return about.seed_for(self.run_id, *self._alone(episode, agent, worker))
+
+    def reproduce(self, episode: int, *, agent: str | None = None, worker: str | None = None) -> str:
+        """Return a snippet of Python that plays an episode again with Gymnasium, and fails when it ends otherwise.
+
+        Raises
+        ------
+        NoDataError
+            Its environment, its seed or some of its steps are not known; the message says which.
+        RunNotFoundError
+            There is no such episode.
+        ValueError
+            It is of several agents or workers, of which none is named.
+        """
+        return about.reproduce(self._feed, *self._alone(episode, agent, worker))
+
+    def _alone(self, number: int, agent: str | None, worker: str | None) -> tuple[StepFrame, dict[str, Any]]:
+        """Return the steps of an episode of one agent, and its row among the episodes."""
+        steps = self.episode(number, agent=agent, worker=worker)
+        return steps, slices.record_of(self._loaded(), episode_number(number), agent, worker)
 
     @property
     def problems(self) -> pd.DataFrame:
@@ -389,7 +486,8 @@ class Run:
             Show only this agent; all of them otherwise.
         embed
             What a saved notebook keeps for those who open it without a kernel, as of when the view is shown: ``"summary"`` (at first),
-            the totals, the return curve and some rows; ``"none"``, only that there was a view. None: as it was chosen last.
+            the totals, the return curve and some rows; ``"full"``, the interactive report of :meth:`to_html` too, in less than a megabyte;
+            ``"none"``, only that there was a view. None: as it was chosen last.
 
         Raises
         ------
@@ -404,6 +502,19 @@ class Run:
                 view = self._views[agent] = self.open_view(agent)
             view.embed = embed or view.embed
             return view.widget
+
+    def summary(self, agent: str | None = None) -> Summary:
+        """Return the totals, the return curve and some rows as of now; as the last line of a cell they are shown without any widget.
+
+        So they are in the saved notebook for whoever opens it, also where a view needs a kernel.
+
+        Parameters
+        ----------
+        agent
+            Only this agent's; all of them otherwise.
+        """
+        frames = self._loaded()
+        return kept.Summary(self._feed, frames if agent is None else AgentFrames(frames, agent), agent)
 
     @property
     def plot(self) -> Plots:
@@ -450,7 +561,7 @@ class Run:
         number = episode_number(episode)
         found = self._loaded().find(number, agent, worker)
         if not found:
-            raise RunNotFoundError(self._no_episode(number, agent, worker))
+            raise slices.no_episode(self._loaded(), number, agent, worker, self.status)
         if len(found) > 1:
             who = ", ".join(f"agent={held.agent_id!r}, worker={held.worker_id!r}" for held in found[:5])
             msg = f"{len(found)} have an episode {number}; say which: {who}"

@@ -10,8 +10,9 @@ import weakref
 from typing import TYPE_CHECKING, Final, Self
 
 import pandas as pd
+import pyarrow as pa
 
-from live_telemetry_widget import _columns, recorder
+from live_telemetry_widget import lazy, recorder
 from live_telemetry_widget._spill import parse_limit
 from live_telemetry_widget.client import DEFAULT_ADDRESS, RunDetails, RunInfo, check_address
 from live_telemetry_widget.errors import ClosedError, RunNotFoundError, WaitTimeoutError
@@ -19,7 +20,8 @@ from live_telemetry_widget.exports import Exported, is_export
 from live_telemetry_widget.feed import Link, RunFeed, info_of, run_name
 from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.hub import TelemetryAsyncHub
-from live_telemetry_widget.run import Run, episode_number
+from live_telemetry_widget.run import Run
+from live_telemetry_widget.schema import EPISODES
 from live_telemetry_widget.store import FILE_NAME, Store, not_found
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.bridge import TelemetryBridge
     from live_telemetry_widget.exports import Source
+    from live_telemetry_widget.lazy import LazySteps
     from live_telemetry_widget.recorder import Tape
     from live_telemetry_widget.store import RunRow
     from live_telemetry_widget.watch import LiveTelemetryController
@@ -317,7 +320,7 @@ class Recording:
             row = self._source.run(run_id)
             if row is None:
                 raise not_found(run_id, f"the recording {self.path}", self._source.runs())
-            held = self._runs[run_id] = RecordedRun(_RecordedFeed(row, self._source))
+            held = self._runs[run_id] = RecordedRun(_RecordedFeed(row, self._source), owner=self)
         return held
 
     def latest(self) -> RecordedRun:
@@ -355,20 +358,23 @@ def _source(path: pathlib.Path) -> Source:
 class RecordedRun(Run):
     """A run out of a recording: a :class:`Run` that reads one episode without reading them all."""
 
-    def __init__(self, feed: _RecordedFeed) -> None:
-        super().__init__(feed)
+    def __init__(self, feed: _RecordedFeed, owner: object) -> None:
+        super().__init__(feed, owner)
         self._recorded = feed
 
-    def episode(self, number: int, *, agent: str | None = None, worker: str | None = None) -> pd.DataFrame:
-        """Return the steps of one episode, ascending; see :meth:`Run.episode`."""
-        number = episode_number(number)
-        if not self._recorded.read_all:
-            frames = self._recorded.frames_of(number)
-            found = frames.find(number, agent, worker)
-            if found:
-                return _columns.to_frame(frames.episode_table(found), decode=("action",))
-        # What is not there is best said by who has seen everything.
-        return super().episode(number, agent=agent, worker=worker)
+    def lazy_steps(self) -> LazySteps:
+        """Return the steps as they are recorded, a batch at a time; see :meth:`Run.lazy_steps`."""
+        return self._recorded.lazy_steps()
+
+    def _frames_with(self, number: int) -> RunFrames:
+        if self._recorded.read_all:
+            return super()._frames_with(number)
+        return self._recorded.frames_of(number)
+
+    def _a_record(self) -> pa.Table:
+        if self._recorded.read_all:
+            return super()._a_record()
+        return self._recorded.first_record()
 
 
 class _RecordedFeed(RunFeed):
@@ -406,6 +412,15 @@ class _RecordedFeed(RunFeed):
             self._frames.append_episodes(batch)
         if self.finished:
             self._frames.settle()
+
+    def lazy_steps(self) -> LazySteps:
+        """Return the steps as they are recorded."""
+        return lazy.of_source(self._source, self.run_id)
+
+    def first_record(self) -> pa.Table:
+        """Return the first record of an episode, if there is any, without reading more."""
+        batch = next(iter(self._source.read(self.run_id, "episodes")), None)
+        return EPISODES.empty_table() if batch is None else pa.table(batch.slice(0, 1))
 
     def frames_of(self, episode: int) -> RunFrames:
         """Return frames that hold the steps of one episode number, copies merged as ever."""

@@ -20,9 +20,10 @@ from live_telemetry_widget.live import LiveView
 from live_telemetry_widget.schema import Problem, RunState
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 from tests.conftest import wait_for
+from tests.support.pictures import pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 HERE = pathlib.Path(__file__).parent
 
@@ -68,7 +69,7 @@ def view(page: Page, sample_events: list[dict[str, Any]]) -> Iterator[LiveView]:
     view.close()
 
 
-def golden(name: str, message: dict[str, Any]) -> None:
+def golden(name: str, message: Mapping[str, Any]) -> None:
     path = HERE / f"{name}.json"
     text = json.dumps(message, indent=2, ensure_ascii=False) + "\n"
     if os.environ.get("LTW_WRITE_GOLDEN"):
@@ -162,3 +163,8 @@ def test_changes_are_coalesced_and_only_what_is_new_is_sent(view: LiveView, page
                 held = span["first"] + span["count"]
                 assert read(buffer).num_rows == span["count"] <= 500
     assert held == 2_750
+
+
+def test_a_picture_of_each_game() -> None:
+    """``js/tests/layout.test.ts`` holds these to be grids, and the demo page shows them."""
+    golden("../data/pictures", pictures())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import live_telemetry_widget as ltw
 from live_telemetry_widget import normalize
 from live_telemetry_widget.store import Pending, RunRow, Store
 
@@ -30,6 +32,12 @@ def data_dir(tmp_path: pathlib.Path, sample_events: list[dict[str, Any]]) -> pat
         store.commit([Pending("lake", "steps", [normalize.steps_from_events(steps, run_id="lake").batch])], [run])
         store.append("lake", "episodes", [normalize.episodes_from_events(episodes, run_id="lake").batch])
     return folder
+
+
+def test_a_run_keeps_the_recording_open_that_it_is_from(data_dir: pathlib.Path) -> None:
+    run = ltw.open(data_dir).latest()
+    gc.collect()
+    assert len(run.episodes) == 150
 
 
 def report(*arguments: object, code: int = 0) -> str:

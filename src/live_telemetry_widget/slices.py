@@ -1,0 +1,186 @@
+"""Parts of a run by its episode index, without making all of it a DataFrame: the newest steps, a sample, some episodes, two side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import operator
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from live_telemetry_widget import _columns, query
+from live_telemetry_widget.decode import StepFrame
+from live_telemetry_widget.errors import RunNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from live_telemetry_widget.frames import RunFrames
+
+#: What of a step is compared.
+_COMPARED: Final = ("observation", "action", "reward", "terminated", "truncated")
+
+
+def tail(frames: RunFrames, count: int) -> StepFrame:
+    """Return the steps that came last, in order of arrival."""
+    seen, total = frames.revision, frames.step_count
+    count = min(whole(count, "the number of steps"), total)
+    return _steps(frames, frames.rows(total - max(count, 1), max(count, 1)).slice(0, count), seen)
+
+
+def sample(frames: RunFrames, count: int, seed: int | None) -> StepFrame:
+    """Return steps drawn without replacement, in order of arrival."""
+    count = whole(count, "the number of steps")
+    seen, total = frames.revision, frames.step_count
+    rows = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
+    return _steps(frames, frames.take(np.sort(rows)), seen)
+
+
+def where(frames: RunFrames, text: str) -> pd.DataFrame:
+    """Return the episodes that an expression selects."""
+    seen = frames.revision
+    table = frames.episodes_table()
+    return frames.marked(_columns.to_frame(query.compile(text, table.schema).filter(table)), seen)
+
+
+def _steps(frames: RunFrames, table: pa.Table, revision: int) -> StepFrame:
+    return frames.marked(_columns.to_frame(table, ("action",), StepFrame), revision)
+
+
+def episode(frames: RunFrames, number: int, agent: str | None, worker: str | None) -> StepFrame | None:
+    """Return the steps of the episodes of that number; None when there are none."""
+    seen = frames.revision
+    found = frames.find(number, agent, worker)
+    return _steps(frames, frames.episode_table(found), seen) if found else None
+
+
+def record_of(frames: RunFrames, number: int, agent: str | None, worker: str | None) -> dict[str, Any]:
+    """Return the row of an episode among the episodes, which must be of one agent of one worker; raises ValueError otherwise."""
+    found = frames.find(number, agent, worker)
+    _only(number, [(e.agent_id, e.worker_id) for e in found])
+    rows: list[dict[str, Any]] = frames.take_episodes([e.ordinal for e in found]).to_pylist()
+    return rows[0]
+
+
+def whole(number: object, what: str) -> int:
+    """Return a whole number from 0, NumPy's too; raises TypeError or ValueError with what to give instead."""
+    try:
+        found = operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        msg = f"{what} is {number!r}; give a whole number"
+        raise TypeError(msg) from None
+    if found < 0:
+        msg = f"{what} is {found}; give a whole number from 0"
+        raise ValueError(msg)
+    return found
+
+
+def no_episode(frames: RunFrames, number: int, agent: str | None, worker: str | None, status: str) -> RunNotFoundError:
+    """Return what to raise where an episode is not there; it names the nearest."""
+    run = f"run {frames.run_id!r}"
+    numbers = frames.numbers()
+    if not numbers:
+        return RunNotFoundError(f"{run} has no episode {number}: nothing has come yet ({status})")
+    if number not in numbers:
+        near = sorted(numbers, key=lambda held: abs(held - number))[:3]
+        return RunNotFoundError(
+            f"{run} has no episode {number}; it has {len(numbers)}, from {min(numbers)} to {max(numbers)}; "
+            f"nearest: {', '.join(map(str, sorted(near)))}"
+        )
+    held = frames.find(number)
+    agents, workers = (
+        list(dict.fromkeys(names)) for names in zip(*((e.agent_id, e.worker_id) for e in held), strict=True)
+    )
+    hints = [_hint("agent", agent, [*agents, *frames.agents]), _hint("worker", worker, workers)]
+    told = f"episode {number} has no steps of agent {agent!r}, worker {worker!r}; it is of agents {agents[:10]}, workers {workers[:10]}"
+    return RunNotFoundError("; ".join([told, *filter(None, hints)]))
+
+
+def _hint(what: str, asked: str | None, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(asked, names, 1, 0.5) if asked and asked not in names else []
+    return f"did you mean {what}={near[0]!r}?" if near else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two episodes side by side.
+
+    Attributes
+    ----------
+    first, second
+        Their numbers.
+    steps
+        A row a ``step_index`` (the index), as many as the longer one has; columns ``(field, episode)`` for ``observation, action, reward,
+        terminated, truncated`` and ``total`` (the rewards added up). Missing where an episode has no such step.
+    first_difference
+        The first step at which anything of it differs; None when nothing does.
+    different
+        The fields that differ there; ``("steps",)`` where one episode has ended.
+    """
+
+    first: int
+    second: int
+    steps: pd.DataFrame = dataclasses.field(repr=False)
+    first_difference: int | None
+    different: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.first_difference is None:
+            return f"episodes {self.first} and {self.second} are the same in all of their {len(self.steps)} steps"
+        told = f"episodes {self.first} and {self.second} differ first at step {self.first_difference}: {', '.join(self.different)}"
+        row = self.steps.loc[self.first_difference]
+        named = [f for f in self.different if f in {"action", "reward"}]
+        return told + "".join(f"; {f} {row[f, self.first]} and {row[f, self.second]}" for f in named)
+
+
+def compare(left: StepFrame, right: StepFrame, first: int, second: int) -> Comparison:
+    """Return two different episodes, each of one agent, aligned by step.
+
+    Raises
+    ------
+    ValueError
+        One of them is of several agents or workers, or both are the same.
+    """
+    if first == second:
+        msg = f"both episodes are {first}; give two different numbers"
+        raise ValueError(msg)
+    sides = {number: _alone(frame, number) for number, frame in ((first, left), (second, right))}
+    index = sides[first].index.union(sides[second].index)
+    columns: dict[tuple[str, int], Any] = {}
+    for name in (*_COMPARED, "total"):
+        for number, frame in sides.items():
+            columns[name, number] = frame[name].reindex(index)
+    steps = pd.DataFrame(columns, index=index)
+    here = {number: index.isin(frame.index) for number, frame in sides.items()}
+    both = here[first] & here[second]
+    differ = {"steps": ~both}
+    for name in _COMPARED:
+        one, other = (steps[name, number] for number in (first, second))
+        missing = one.isna().to_numpy(bool), other.isna().to_numpy(bool)
+        same = (one.astype(object) == other.astype(object)).to_numpy(bool, na_value=False)
+        differ[name] = both & ~((same & ~missing[0] & ~missing[1]) | (missing[0] & missing[1]))
+    anything = np.logical_or.reduce(list(differ.values())) if len(index) else np.zeros(0, bool)
+    if not anything.any():
+        return Comparison(first, second, steps, None, ())
+    at = int(anything.argmax())
+    return Comparison(first, second, steps, int(index[at]), tuple(name for name, mask in differ.items() if mask[at]))
+
+
+def _alone(frame: StepFrame, number: int) -> pd.DataFrame:
+    _only(number, list(frame[["agent_id", "worker_id"]].drop_duplicates().itertuples(index=False, name=None)))
+    plain = pd.DataFrame(frame.set_index("step_index")[list(_COMPARED)])
+    plain["total"] = plain["reward"].cumsum()
+    # What one of them has no step for is missing, and the others stay what they are.
+    kinds = {"i": "Int64", "u": "UInt64", "b": "boolean"}
+    return plain.astype({name: kinds[kind.kind] for name, kind in plain.dtypes.items() if kind.kind in kinds})
+
+
+def _only(number: int, streams: Sequence[tuple[str, str]]) -> None:
+    if len(streams) > 1:
+        told = ", ".join(f"agent={a!r} of worker={w!r}" for a, w in streams)
+        msg = f"episode {number} is of {len(streams)} agents: {told}; say which, with agent= and worker="
+        raise ValueError(msg)
