@@ -272,6 +272,7 @@ class Following:
             self._flush(kind)
         elif inbox.scheduled is None:
             inbox.scheduled = asyncio.get_running_loop().call_later(wait, self._flush, kind)
+            self._note_waiting()
 
     # -- gaps and the end ------------------------------------------------------------------------------------------
 
@@ -371,6 +372,7 @@ class Following:
             inbox.scheduled = None
         messages, inbox.messages, inbox.nbytes = inbox.messages, [], 0
         inbox.flushed_at = time.monotonic()
+        self._note_waiting()
         if not messages:
             return
         self._take_in(kind, messages)
@@ -406,6 +408,10 @@ class Following:
             feed.step_seq = last
         elif last:
             feed.episode_seq = last
+
+    def _note_waiting(self) -> None:
+        inboxes = self._inboxes.values()
+        self.feed.waiting = (sum(len(inbox.messages) for inbox in inboxes), sum(inbox.nbytes for inbox in inboxes))
 
     def _failed(self, kind: Kind, error: Exception, first: object, count: int) -> None:
         _LOG.error("%d %s of run %s could not be taken in", count, kind, self.feed.run_id, exc_info=error)
