@@ -272,6 +272,7 @@ class Following:
             self._flush(kind)
         elif inbox.scheduled is None:
             inbox.scheduled = asyncio.get_running_loop().call_later(wait, self._flush, kind)
+            self._note_waiting()
 
     # -- gaps and the end ------------------------------------------------------------------------------------------
 
@@ -371,6 +372,7 @@ class Following:
             inbox.scheduled = None
         messages, inbox.messages, inbox.nbytes = inbox.messages, [], 0
         inbox.flushed_at = time.monotonic()
+        self._note_waiting()
         if not messages:
             return
         self._take_in(kind, messages)
@@ -407,6 +409,10 @@ class Following:
         elif last:
             feed.episode_seq = last
 
+    def _note_waiting(self) -> None:
+        inboxes = self._inboxes.values()
+        self.feed.waiting = (sum(len(inbox.messages) for inbox in inboxes), sum(inbox.nbytes for inbox in inboxes))
+
     def _failed(self, kind: Kind, error: Exception, first: object, count: int) -> None:
         _LOG.error("%d %s of run %s could not be taken in", count, kind, self.feed.run_id, exc_info=error)
         detail = f"{kind} could not be taken in, {type(error).__name__}: {error}"
@@ -419,13 +425,18 @@ class Following:
 def _batches(kind: Kind, items: list[Any], run_id: str) -> tuple[list[normalize.Batch], int]:
     """Return the batches of some messages (raw, or parsed and fed by hand) and dicts, and the last sequence number; 0: none."""
     steps = kind == "steps"
-    wire: list[Any] = [item for item in items if not isinstance(item, bytes | collections.abc.Mapping | Received)]
-    fed = [item for item in items if isinstance(item, collections.abc.Mapping)]
-    raws = [item for item in items if isinstance(item, bytes)]
+    raws = [item for item in items if type(item) is bytes]
+    others = [item for item in items if type(item) is not bytes] if len(raws) < len(items) else []
+    wire: list[Any] = [item for item in others if not isinstance(item, collections.abc.Mapping | Received)]
+    fed = [item for item in others if isinstance(item, collections.abc.Mapping)]
     parsed = normalize.parse_messages(trainer_pb2.RunStep if steps else trainer_pb2.RunEpisode, raws)
-    problems = [*parsed.problems, *_strangers(parsed.messages, run_id)]
-    wire += [message for message in parsed.messages if message.run_id == run_id]
-    found = [item for item in items if isinstance(item, Received)]
+    problems = parsed.problems
+    if {message.run_id for message in parsed.messages} <= {run_id}:
+        wire += parsed.messages
+    else:
+        problems += _strangers(parsed.messages, run_id)
+        wire += [message for message in parsed.messages if message.run_id == run_id]
+    found = [item for item in others if isinstance(item, Received)]
     batches = [_decoded(kind, found, run_id)] if found else []
     if wire or problems:
         batch, more = (normalize.steps_from_messages if steps else normalize.episodes_from_messages)(wire)

@@ -81,8 +81,9 @@ class RunFeed:
         self.resumed = False
         #: What came over the streams, by kind of row.
         self.traffic: dict[Kind, Traffic] = {"steps": Traffic(), "episodes": Traffic()}
-        #: Rows and bytes that came and are not in the frames yet; how often the link was lost.
-        self.inbox = (0, 0)
+        #: Messages and bytes that came and are not in the frames yet.
+        self.waiting = (0, 0)
+        #: How often the link was lost.
         self.reconnects = 0
         self._link = link
         self._info: RunInfo | None = None

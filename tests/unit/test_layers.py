@@ -43,7 +43,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("normalize", "batches", "store", "client", "query", "decode", "gridpaint"),
     ("frames", "worker", "daemon", "exports"),
     ("feed", "lens", "slices", "lazy", "_follow", "hub", "recorder", "controls"),
-    ("about", "bridge", "report", "view"),
+    ("about", "stats", "bridge", "report", "view"),
     ("live", "run"),
     ("session", "watch", "embedded", "listing", "commands", "report_command", "cli", "__main__", "__init__"),
 )
