@@ -26,8 +26,6 @@ EVENTS = [
 ]
 SOUND = normalize.steps_from_events(EVENTS, run_id="r").batch
 
-    st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.text(max_size=5), st.binary(max_size=5)
-)
 COLUMNS = st.one_of(
     st.lists(st.one_of(st.none(), st.integers(-3, 2**63 - 1)), min_size=4, max_size=4),
     st.lists(st.one_of(st.none(), st.floats()), min_size=4, max_size=4),
