@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from live_telemetry_widget import _unpacked
 from live_telemetry_widget._further import MAX_COLUMNS, plain
 from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, STEPS, TEXT, Problem
 
@@ -88,13 +89,15 @@ def decode(data: bytes, kind: Kind, run_id: str, skip: int = 0) -> Rows:
         They are none.
     """
     try:
+        _check_size(_unpacked.size(data))
         with pa.ipc.open_stream(data) as reader:
             batch = reader.read_next_batch()
-            if batch.nbytes > MAX_DECODED:
-                msg = f"a batch of {batch.nbytes:,} bytes is over the limit of {MAX_DECODED:,}"
-                raise BadBatchError(msg)
-            # Offsets that point outside, indices beyond their dictionary, texts that are none.
+            # Offsets that point outside, indices beyond their dictionary, texts that are none. Before anything else is asked
+            # of the batch: its size alone, asked of offsets that lie, is a segmentation fault.
             batch.validate(full=True)
+        if batch.num_rows > MAX_ROWS:
+            msg = f"a batch of {batch.num_rows:,} rows; send at most {MAX_ROWS:,} at once"
+            raise BadBatchError(msg)
         held, problems = _conform(batch.slice(skip), kind, run_id)
         return Rows(held, problems, batch.num_rows)
     except StopIteration:
@@ -103,6 +106,12 @@ def decode(data: bytes, kind: Kind, run_id: str, skip: int = 0) -> Rows:
     except (pa.ArrowException, MemoryError, OSError, UnicodeDecodeError, OverflowError) as error:
         msg = f"not an Arrow stream of {kind}: {type(error).__name__}: {error}"
         raise BadBatchError(msg[:500]) from None
+
+
+def _check_size(nbytes: int) -> None:
+    if nbytes > MAX_DECODED:
+        msg = f"a batch of {nbytes:,} bytes is over the limit of {MAX_DECODED:,}"
+        raise BadBatchError(msg)
 
 
 def _conform(batch: pa.RecordBatch, kind: Kind, run_id: str) -> tuple[pa.RecordBatch, list[Problem]]:
@@ -152,12 +161,13 @@ def _with_indices(batch: pa.RecordBatch, kind: Kind, problems: list[Problem]) ->
             msg = f"{kind} need a column {name!r} of integers; these have {'none' if at < 0 else batch.schema.field(at).type}"
             raise BadBatchError(msg)
         column = batch.column(at)
-        good = pc.fill_null(
-            pc.and_(pc.greater_equal(column, 0), pc.less_equal(column, 2**63 - 1))
+        # Compared as what it is: a large uint64 is no int64, and an error for it would refuse the rows beside it.
+        good = (
+            pc.less_equal(column, pa.scalar(2**63 - 1, pa.uint64()))
             if column.type == pa.uint64()
-            else pc.greater_equal(column, 0),
-            fill_value=False,
+            else pc.greater_equal(column, 0)
         )
+        good = pc.fill_null(good, fill_value=False)
         wrong = len(column) - (pc.sum(good).as_py() or 0)
         if wrong:
             problems.append(
@@ -171,6 +181,7 @@ def _with_indices(batch: pa.RecordBatch, kind: Kind, problems: list[Problem]) ->
 
 def _core_column(column: pa.Array, field: pa.Field) -> pa.Array:
     if column.type != field.type:
+        _check_flat(column)
         column = _labels(column) if field.type == LABEL else column.cast(field.type)
     if field.nullable or not column.null_count:
         return column
@@ -194,12 +205,38 @@ def _further_column(field: pa.Field, column: pa.Array) -> tuple[pa.Field, pa.Arr
     elif not _is_usual(kind):
         wider = _wider(kind)
         if wider is None:
-            values = column.to_pylist()
-            texts = [None if v is None else json.dumps(v, ensure_ascii=False, default=plain) for v in values]
-            kind, metadata, column = TEXT, JSON_KIND, pa.array(texts, TEXT)
+            kind, metadata, column = TEXT, JSON_KIND, _json_texts(column)
         else:
+            _check_flat(column)
             kind, column = wider, column.cast(wider)
     return pa.field(field.name, kind, metadata=metadata), column
+
+
+def _json_texts(column: pa.Array) -> pa.Array:
+    """Return each value as JSON; one by one, because a type may say the same large value many times."""
+    texts: list[str | None] = []
+    total = 0
+    for value in column:
+        held = value.as_py()
+        text = None if held is None else json.dumps(held, ensure_ascii=False, default=plain)
+        total += len(text or "")
+        _check_size(total)
+        texts.append(text)
+    return pa.array(texts, TEXT)
+
+
+def _check_flat(column: pa.Array) -> None:
+    """Refuse what would become too large as plain values: a large text that many rows share."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        if pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type):
+            sizes = pc.binary_length(column.dictionary).cast(pa.int64())
+            _check_size(pc.sum(sizes.take(column.indices)).as_py() or 0)
+            return
+        kind = kind.value_type
+    if pa.types.is_nested(kind) or pa.types.is_run_end_encoded(kind) or "view" in str(kind):
+        msg = f"a column of type {column.type} stands where plain values are wanted"
+        raise BadBatchError(msg)
 
 
 def _is_usual(kind: pa.DataType) -> bool:

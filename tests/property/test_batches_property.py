@@ -25,6 +25,7 @@ EVENTS = [
     for n in range(20)
 ]
 SOUND = normalize.steps_from_events(EVENTS, run_id="r").batch
+
 COLUMNS = st.one_of(
     st.lists(st.one_of(st.none(), st.integers(-3, 2**63 - 1)), min_size=4, max_size=4),
     st.lists(st.one_of(st.none(), st.floats()), min_size=4, max_size=4),

@@ -34,6 +34,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_gaps",
         "_spill",
         "_packed",
+        "_unpacked",
         "_rows",
         "_summaries",
         "_credit",

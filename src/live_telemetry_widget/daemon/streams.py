@@ -29,6 +29,8 @@ _COMPRESSION: Final[dict[int, batches.Compression]] = {
 }
 #: Rows of one publisher that may be unanswered. What they weigh is bounded by what may wait for a commit.
 GRANT: Final = 262_144
+#: A publisher is not read while so many of its batches are not answered, whether they wait for a commit or it does not read the answers.
+_MOST_UNANSWERED: Final = 1_024
 
 
 class _Acks:
@@ -38,6 +40,11 @@ class _Acks:
         self._queue: asyncio.Queue[tuple[Kind, int, int, asyncio.Future[None] | None] | BaseException | None] = (
             asyncio.Queue()
         )
+        self._room = asyncio.Semaphore(_MOST_UNANSWERED)
+
+    async def room(self) -> None:
+        """Wait until one more may be put."""
+        await self._room.acquire()
 
     def put(self, kind: Kind, upto: int, dropped: int, commit: asyncio.Future[None] | None) -> None:
         self._queue.put_nowait((kind, upto, dropped, commit))
@@ -57,6 +64,7 @@ class _Acks:
                 # Whoever ends this call does not end the commit.
                 await asyncio.shield(commit)
             yield telemetry_pb2.PublishAck(kind=NUMBERS[kind], committed=upto, dropped=dropped, granted_rows=GRANT)
+            self._room.release()
 
 
 async def publish(
@@ -89,6 +97,7 @@ async def _read(intake: Intake, requests: AsyncIterator[telemetry_pb2.PublishBat
             stream = streams.get(kind)
             if stream is None:
                 stream = streams[kind] = intake.begin_batches(kind, run_id, token, producer)
+            await acks.room()
             upto, commit = stream.take_rows(request.first, request.data)
             acks.put(kind, upto, stream.dropped, commit)
             await intake.log.room()
