@@ -1,34 +1,24 @@
 // What a report answers to each kind of question: the twins of the handlers in view/*_question.py.
 
-import { MAX_EPISODES, MAX_ROWS } from "./messages.ts";
+import { type Answer, type Fields, whole } from "./report-ask.ts";
+import { stretch } from "./report-curves.ts";
 import { arrowOf, numbers, type Pick, type ReportData } from "./report-data.ts";
+import { cell, find, rows } from "./report-tables.ts";
 
-export interface Answer {
-  fields: Record<string, unknown>;
-  buffers: DataView[];
-}
-type Fields = Record<string, unknown>;
 type Handler = (data: ReportData, ask: Fields) => Promise<Answer>;
 
 const MAX_STEPS = 256;
 const MOST_CELLS = 4_096;
 
 export const REPLIES: Record<string, Handler> = {
+  ask_cell: cell,
+  ask_curve: stretch,
+  ask_find: find,
   ask_rows: rows,
   ask_episode: episode,
   ask_difference: difference,
   ask_layers: layers,
 };
-
-async function rows(data: ReportData, ask: Fields): Promise<Answer> {
-  const table = ask.table === "steps" ? "steps" : "episodes";
-  const [most, total] = table === "steps" ? [MAX_ROWS, data.steps] : [MAX_EPISODES, data.episodes.rows];
-  const first = Math.max(0, whole(ask, "first") ?? 0);
-  const rowNumbers = numbers(first, Math.min(total, first + Math.min(most, whole(ask, "count") ?? most)));
-  const picks =
-    table === "steps" ? await data.stepsAt(rowNumbers) : rowNumbers.map((row): Pick => [data.episodes, row]);
-  return { fields: { spans: [{ table, first, count: picks.length, total }] }, buffers: [arrowOf(picks)] };
-}
 
 /** As view/episode_question.py, where the fields are told. */
 async function episode(data: ReportData, ask: Fields): Promise<Answer> {
@@ -67,7 +57,7 @@ async function difference(data: ReportData, ask: Fields): Promise<Answer> {
     pair.map(async (row) => {
       const { start, total } = stepsOf(data, row);
       const picks = await data.stepsAt(numbers(start, start + total));
-      return new Map(picks.map((pick) => [Number(cell(pick, "step_index")), pick]));
+      return new Map(picks.map((pick) => [Number(valueIn(pick, "step_index")), pick]));
     }),
   );
   const found = { row: pair[0], other: pair[1], step: null as number | null, what: "" };
@@ -75,8 +65,8 @@ async function difference(data: ReportData, ask: Fields): Promise<Answer> {
   for (const [index, a] of left as Map<number, Pick>) {
     const b = (right as Map<number, Pick>).get(index);
     if (!b) continue;
-    const told = cell(a, "state") !== null && cell(b, "state") !== null;
-    const what = ["action", told ? "state" : "observation"].find((name) => cell(a, name) !== cell(b, name));
+    const told = valueIn(a, "state") !== null && valueIn(b, "state") !== null;
+    const what = ["action", told ? "state" : "observation"].find((name) => valueIn(a, name) !== valueIn(b, name));
     if (what) return { fields: { ...found, step: index, what }, buffers: [] };
   }
   if (ends[0] !== ends[1]) Object.assign(found, { step: Math.min(...ends), what: "length" });
@@ -128,12 +118,12 @@ async function visitsIn(data: ReportData, first: number, last: number): Promise<
   return [[...counts.values()].sort((a, b) => b[2] - a[2]), steps];
 }
 
-function cell([batch, index]: Pick, name: string): unknown {
+function valueIn([batch, index]: Pick, name: string): unknown {
   return batch.columns.get(name)?.at(index) ?? null;
 }
 
 async function indicesOf(data: ReportData, start: number, total: number): Promise<number[]> {
-  return (await data.stepsAt(numbers(start, start + total))).map((pick) => Number(cell(pick, "step_index")));
+  return (await data.stepsAt(numbers(start, start + total))).map((pick) => Number(valueIn(pick, "step_index")));
 }
 
 function rowOf(data: ReportData, ask: Fields, name: string): number {
@@ -155,13 +145,6 @@ function stepsOf(data: ReportData, row: number): { start: number; total: number 
   const [start, total] = [data.starts[row] ?? -1, data.meta.counts[row] ?? -1];
   if (start < 0) throw new Error("the steps of this episode are not in this report");
   return { start, total };
-}
-
-function whole(ask: Fields, name: string): number | null {
-  const value = ask[name];
-  if (value === undefined || value === null) return null;
-  if (!Number.isSafeInteger(value) || (value as number) < 0) throw new Error(`${name} should be a whole number from 0`);
-  return value as number;
 }
 
 function plain(value: unknown): unknown {

@@ -107,7 +107,7 @@ export class ReportData {
     return Promise.all(
       found.map(async (row): Promise<Pick> => {
         const block = this.#blockOf(row);
-        return [await this.#batch(block), row - (this.#edges[block] as number)];
+        return [await this.batch(block), row - (this.#edges[block] as number)];
       }),
     );
   }
@@ -141,7 +141,8 @@ export class ReportData {
     return low;
   }
 
-  #batch(block: number): Promise<Batch> {
+  /** A block of steps. */
+  batch(block: number): Promise<Batch> {
     let held = this.#batches.get(block);
     if (!held) {
       held = unpacked(this.blocks, `steps-${block}`).then(batchFrom);

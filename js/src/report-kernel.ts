@@ -1,7 +1,9 @@
 // Stands in for the kernel in a report: a model whose questions are answered from what the file holds.
 
 import { MAX_EPISODES, MAX_ROWS, type Push, VERSION } from "./messages.ts";
-import { REPLIES, type Answer as Reply } from "./report-answers.ts";
+import { REPLIES } from "./report-answers.ts";
+import type { Answer as Reply } from "./report-ask.ts";
+import { pushedCurves } from "./report-curves.ts";
 import { arrowOf, numbers, type Pick, type ReportData } from "./report-data.ts";
 import { NOTHING_SELECTED } from "./selection.ts";
 
@@ -54,7 +56,8 @@ export class ReportModel {
     const steps = await data.stepsAt(numbers(first, data.steps));
     const lowest = Math.max(0, data.episodes.rows - MAX_EPISODES);
     const episodes = numbers(lowest, data.episodes.rows).map((row): Pick => [data.episodes, row]);
-    const push: Push = {
+    const { curves, buffer } = pushedCurves(data);
+    const push: Push & { curves: unknown[] } = {
       kind: "push",
       version: VERSION,
       number: 1,
@@ -64,8 +67,9 @@ export class ReportModel {
         { table: "steps", first, count: steps.length, total: data.steps },
         { table: "episodes", first: lowest, count: episodes.length, total: data.episodes.rows },
       ],
+      curves,
     };
-    this.#say(push, [arrowOf(steps), arrowOf(episodes)]);
+    this.#say(push, [arrowOf(steps), arrowOf(episodes), buffer]);
   }
 
   async #answer(content: Record<string, unknown>): Promise<void> {

@@ -23,6 +23,7 @@ from live_telemetry_widget.view.artist import Artist
 from live_telemetry_widget.view.channel import Channels
 from live_telemetry_widget.view.layers_question import Layers
 from live_telemetry_widget.view.pace import Pace
+from live_telemetry_widget.view.rows_question import Arrangements
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ class LiveView:
         self._closed = False
         self._wanted = True  # a keyframe
         self._ready = False
+        self.arrangements = Arrangements()
         self._pace = Pace()
         self._pushes = 0
         self._asks: collections.deque[dict[str, Any]] = collections.deque(maxlen=64)
@@ -293,7 +295,7 @@ class LiveView:
                 state=link.state, attempt=link.attempt, retry_at=link.retry_at, message=link.message
             ),
             agents=frames.agents[:100],
-            steps=frames.step_count,
+            steps=rows,
             episodes=frames.episode_count,
             expected_episodes=_expected_episodes(config),
             # Of a run that has ended, what arrives is read back, not made.

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from live_telemetry_widget import about, lazy, slices
+from live_telemetry_widget import about, exchange, lazy, slices
 from live_telemetry_widget.decode import check_decode, with_columns
 from live_telemetry_widget.errors import ClosedError, ConnectError, WaitTimeoutError
 from live_telemetry_widget.lens import AgentFrames
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.about import RunInfo
     from live_telemetry_widget.client import TrainerClient
     from live_telemetry_widget.decode import Decode, StepFrame
+    from live_telemetry_widget.exports import Format, Written
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.frames import RunFrames
     from live_telemetry_widget.lazy import LazySteps
@@ -184,6 +185,35 @@ class Run:
             DuckDB reads it by its name; ``.reader(columns, where=...)`` is a ``pyarrow.RecordBatchReader``, ``.to_polars()`` a LazyFrame.
         """
         return lazy.of_frames(self._loaded())
+
+    def export(self, path: str | os.PathLike[str], format: Format | None = None) -> Written:  # noqa: A002 - what everybody calls it
+        """Write the run as it stands to files that other programs read.
+
+        Parameters
+        ----------
+        path
+            ``NAME.parquet``, ``NAME.arrow`` or ``NAME.csv``: the steps; the episodes' records go to ``NAME.episodes.parquet`` beside it.
+            ``NAME.jsonl``: the events, as a worker prints them. A directory for ``"huggingface"`` and ``"minari"`` (``.../lake-v0``).
+        format
+            ``"parquet"``, ``"arrow"``, ``"csv"``, ``"jsonl"``, ``"huggingface"`` or ``"minari"``; by the end of `path` when not given.
+
+        Returns
+        -------
+        Written
+            ``paths``, how many ``steps`` and ``episodes``, and how many episodes were ``left_out``: Minari takes whole ones only.
+
+        Raises
+        ------
+        RecordingError
+            It cannot be written there.
+        MissingPackageError
+            Minari is not installed.
+        NoDataError
+            No episode is whole enough for Minari.
+        """
+        return exchange.export(
+            self._loaded(), about.row_of(self._feed), pathlib.Path(path), format, lambda: about.card(self._feed)
+        )
 
     def episode(
         self, number: int, *, agent: str | None = None, worker: str | None = None, decode: Decode = "auto"

@@ -42,8 +42,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ),
     ("normalize", "batches", "store", "client", "query", "decode", "gridpaint"),
     ("frames", "worker", "daemon", "exports"),
-    ("feed", "lens", "slices", "lazy", "_follow", "hub", "recorder", "controls"),
-    ("about", "stats", "bridge", "report", "view"),
+    ("feed", "lens", "slices", "lazy", "minari_files", "_follow", "hub", "recorder", "controls"),
+    ("about", "stats", "exchange", "bridge", "report", "view"),
     ("live", "run"),
     ("session", "watch", "embedded", "listing", "commands", "report_command", "cli", "__main__", "__init__"),
 )
@@ -76,9 +76,10 @@ NEIGHBOURS = {
 #: Who may import a library that shapes what is written around it. Types alone (TYPE_CHECKING) are free.
 ONLY = {
     "anywidget": {"view"},
-    "gymnasium": {"worker"},
+    "gymnasium": {"minari_files", "worker"},
     "grpc": {"client", "daemon", "proto", "worker"},
     "pandas": {"_columns", "about", "decode", "report", "run", "session", "slices"},
+    "minari": {"minari_files"},
     "PIL": {"gridpaint", "report"},
     "plotly": {"report"},
     "sqlite3": {"_database", "daemon"},

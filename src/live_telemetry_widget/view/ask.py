@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.lens import Frames
     from live_telemetry_widget.view.artist import Artist
     from live_telemetry_widget.view.layers_question import Layers
+    from live_telemetry_widget.view.rows_question import Arrangements
 
 
 class View(Protocol):
@@ -24,6 +25,7 @@ class View(Protocol):
     artist: Artist
     layers: Layers
     controls: Controls | None
+    arrangements: Arrangements
 
 
 class BadQuestionError(Exception):

@@ -11,7 +11,15 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from live_telemetry_widget.errors import TelemetryError
-from live_telemetry_widget.view import control_question, episode_question, layers_question, messages, rows_question
+from live_telemetry_widget.view import (
+    cell_question,
+    control_question,
+    episode_question,
+    find_question,
+    layers_question,
+    messages,
+    rows_question,
+)
 from live_telemetry_widget.view.ask import Ask, BadQuestionError
 
 if TYPE_CHECKING:
@@ -24,6 +32,8 @@ _LOG: Final = logging.getLogger(__name__)
 #: The kind of a question, and what answers it.
 HANDLERS: Final[dict[str, Handler]] = {
     "ask_rows": rows_question.answer,
+    "ask_find": find_question.answer,
+    "ask_cell": cell_question.answer,
     "ask_episode": episode_question.answer_episode,
     "ask_difference": episode_question.answer_difference,
     "ask_layers": layers_question.answer_layers,

@@ -34,6 +34,7 @@ from live_telemetry_widget.worker.brake import Brake
 from live_telemetry_widget.worker.lines import LineCutter
 from live_telemetry_widget.worker.process import Signals, WorkerProcess
 from live_telemetry_widget.worker.registration import Registration
+from live_telemetry_widget.worker.versions import versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -251,7 +252,7 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
         "run_name": name or _name_of(command),
         "entry_point": command[0],
         "arguments": list(command[1:]),
-        "metadata": {"agent_id": agent_id, "worker_id": worker_id},
+        "metadata": {"agent_id": agent_id, "worker_id": worker_id, "versions": versions_of(command[0])},
     }
     registration = Registration(daemon, run_id, worker_id, config)
     try:
