@@ -96,7 +96,6 @@ ONLY = {
     "pandas": {"_columns", "about", "decode", "report", "run", "session", "slices"},
     "PIL": {"gridpaint", "report", "worker"},
     "minari": {"minari_files"},
-    "PIL": {"gridpaint", "report"},
     "plotly": {"report"},
     "sqlite3": {"_database", "daemon"},
     "traitlets": {"view"},
