@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from tests.browser.conftest import NotebookPage
 
-SECONDS = float(os.environ.get("LTW_RATE_SECONDS", "3"))
+SECONDS = float(os.environ.get("LTW_RATE_SECONDS", "2"))
 RATES = [int(rate) for rate in os.environ.get("LTW_RATES", "10000").split(",")]
-ROWS = int(os.environ.get("LTW_RATE_ROWS", "250000"))
+ROWS = int(os.environ.get("LTW_RATE_ROWS", "220000"))
 #: At each frame: how old the newest row on screen is. Tasks over 50 ms are told of by the browser.
 WATCH = """async (seconds) => {
     const tasks = [];
@@ -64,7 +64,9 @@ def test_the_page_keeps_up_and_a_jump_in_a_long_table_is_answered_while_a_cell_i
     busy = BUSY.format(stop=str(stop)).replace("+ 60", "+ 400")
     notebook = open_notebook(STREAM.format(rows=ROWS), "view.widget", f"stream.start({rate})", busy, "stream.stop()")
     page = notebook.page
-    run_cell(notebook, 0)
+    notebook.command("notebook:run-cell")
+    prompt = page.locator(".jp-CodeCell").first.locator(".jp-InputPrompt")
+    notebook.wait(lambda: "[1]" in prompt.inner_text(), "the rows to be made", 400)
     run_cell(notebook, 1)
     notebook.wait(lambda: notebook.table("ltw-steps-table"), "rows")
     run_cell(notebook, 2)
