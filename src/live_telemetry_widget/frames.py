@@ -159,6 +159,8 @@ class RunFrames:
         self.revision = 0
         self.duplicates = 0
         self.news = 0
+        #: Whether rows come from one who keeps their workers' names: one that names none has none.
+        self.names_are_exact = False
         self._lock = threading.RLock()
         self._spill = Spill(memory_limit)
         self._steps = Rows(STEPS, self._spill)
@@ -376,6 +378,8 @@ class RunFrames:
     def _namesake(
         self, worker: str, agent: str, number: int, steps_of: Callable[[], pa.RecordBatch] | None
     ) -> Episode | None:
+        if self.names_are_exact:
+            return None
         self._named.add(bool(worker))
         if len(self._named) < 2:  # noqa: PLR2004 - named and unnamed
             return None
