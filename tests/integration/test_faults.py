@@ -197,8 +197,8 @@ def test_a_run_asked_for_by_two_threads_at_once_is_one_run(served: Served, monke
         both = threading.Barrier(2)
         subscribe = client.hub.subscribe_run
 
-        def slowly(run_id: str) -> Any:
-            feed = subscribe(run_id)
+        def slowly(run_id: str, prepare: Any) -> Any:
+            feed = subscribe(run_id, prepare)
             with pytest.raises(threading.BrokenBarrierError):
                 both.wait(0.3)  # the other one must not be here
             return feed
