@@ -1,5 +1,6 @@
 // What the page knows of a run: its state, its rows, and which rows it still wants. No DOM.
 
+import { type Curves, readCurves } from "./curves.ts";
 import { frameFrom } from "./frames.ts";
 import { type Answer, browserClock, type Clock, type Handlers, type Link } from "./link.ts";
 import { type AnswerSpan, MAX_EPISODES, MAX_ROWS, type Push, type State, type TableName } from "./messages.ts";
@@ -35,6 +36,8 @@ export class RunState implements Handlers {
   readonly episodes = new KeyedRows(HIDDEN, WHEN_ANY);
   /** Grows with every change of episodes. */
   episodesRevision = 0;
+  /** As the kernel last told them; null where it tells none. */
+  curves: Curves | null = null;
 
   readonly #clock: Clock;
   readonly #listeners = new Set<() => void>();
@@ -89,6 +92,7 @@ export class RunState implements Handlers {
     this.state = push.state;
     this.pushedAt = this.#clock.now();
     this.fault = "";
+    if (push.curves) this.curves = readCurves(push.curves, frameFrom(buffers[push.spans.length] as DataView));
     this.#take(push.spans, buffers);
   }
 

@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { BLANK, FakeKernel, type Row } from "../fake-kernel.ts";
-import { curveOf, movingMean } from "../src/chart.ts";
+import { heldCurves } from "../src/curves.ts";
 import { describe as describeGrid } from "../src/picture.ts";
 import { RunState } from "../src/run-state.ts";
 import { connectionText, standing } from "../src/status.ts";
@@ -345,13 +345,14 @@ describe("what is drawn", () => {
     page.setEpisode(1, { episode: 4, total_reward: 0, outcome: "Completed" });
     page.setEpisode(2, { episode: 5, total_reward: 9, outcome: "Running" });
     page.push();
-    expect(curveOf(run)).toMatchObject({ x: [3, 4], total: [1, 0], mean: [1, 0.5] });
+    expect(heldCurves(run)[0]?.buckets.total_reward.map(({ from, mean }) => [from, mean])).toEqual([
+      [3, 1],
+      [4, 0],
+    ]);
+    expect(heldCurves(run)[0]?.numbered).toBe(true);
     page.setEpisode(3, { episode: 3, total_reward: 2, outcome: "Success", agent_id: "other" });
     page.push();
-    expect(curveOf(run).x).toEqual([0, 1, 3]);
-  });
-
-  test("the mean is of the last ones", () => {
-    expect(movingMean([1, 2, 3, 4], 2)).toEqual([1, 1.5, 2.5, 3.5]);
+    expect(heldCurves(run)[0]?.buckets.total_reward.map(({ place }) => place)).toEqual([0, 1, 3]);
+    expect(heldCurves(run)[0]?.numbered).toBe(false);
   });
 });

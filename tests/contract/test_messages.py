@@ -86,7 +86,8 @@ def test_a_keyframe_stands_on_its_own(view: LiveView, page: Page) -> None:
     wait_for(lambda: page.last("push", keyframe=True), "a keyframe")
     message, buffers = page.last("push", keyframe=True) or ({}, [])
     golden("push-keyframe", {**message, "number": 1})
-    steps, episodes = map(read, buffers)
+    steps, episodes, curves = map(read, buffers)
+    assert set(curves.column("series").to_pylist()) == set(range(len(message["curves"])))
     assert [span["table"] for span in message["spans"]] == ["steps", "episodes"]
     assert message["spans"][0] == {"table": "steps", "first": 250, "count": 500, "total": 750}
     assert (steps.num_rows, episodes.num_rows) == (500, 150)
@@ -157,7 +158,9 @@ def test_changes_are_coalesced_and_only_what_is_new_is_sent(view: LiveView, page
     assert len(pushes) < 200, "two thousand changes must not make two thousand messages"
     held = 750
     for message, buffers in page.messages:
-        for span, buffer in zip(message["spans"], buffers, strict=True):
+        tables = buffers[: len(message["spans"])]
+        assert len(buffers) - len(tables) == ("curves" in message)
+        for span, buffer in zip(message["spans"], tables, strict=True):
             if span["table"] == "steps":
                 assert message["keyframe"] or span["first"] >= held, "a row was sent twice"
                 held = span["first"] + span["count"]

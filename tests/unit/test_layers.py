@@ -38,7 +38,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_summaries",
         "_lock",
     ),
-    ("normalize", "store", "client", "query", "decode", "gridpaint"),
+    ("normalize", "store", "client", "query", "decode", "gridpaint", "curves"),
     ("frames", "worker", "daemon", "exports"),
     ("feed", "lens", "slices", "_follow", "hub", "recorder", "controls"),
     ("about", "bridge", "report", "view"),

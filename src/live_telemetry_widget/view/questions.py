@@ -11,7 +11,14 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from live_telemetry_widget.errors import TelemetryError
-from live_telemetry_widget.view import control_question, episode_question, layers_question, messages, rows_question
+from live_telemetry_widget.view import (
+    control_question,
+    curve_question,
+    episode_question,
+    layers_question,
+    messages,
+    rows_question,
+)
 from live_telemetry_widget.view.ask import Ask, BadQuestionError
 
 if TYPE_CHECKING:
@@ -27,6 +34,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "ask_episode": episode_question.answer_episode,
     "ask_difference": episode_question.answer_difference,
     "ask_layers": layers_question.answer_layers,
+    "ask_curve": curve_question.answer,
     "ask_control": control_question.answer,
 }
 
