@@ -1,31 +1,24 @@
 // What a report answers to each kind of question: the twins of the handlers in view/*_question.py.
 
-import { MAX_EPISODES, MAX_ROWS } from "./messages.ts";
-import { arrowOf, type Pick, type ReportData, range } from "./report-data.ts";
+import { type Answer, type Fields, whole } from "./report-ask.ts";
+import { stretch } from "./report-curves.ts";
+import { arrowOf, numbers, type Pick, type ReportData } from "./report-data.ts";
+import { cell, find, rows } from "./report-tables.ts";
 
-export interface Answer {
-  fields: Record<string, unknown>;
-  buffers: DataView[];
-}
-type Fields = Record<string, unknown>;
 type Handler = (data: ReportData, ask: Fields) => Promise<Answer>;
 
 const MAX_STEPS = 256;
+const MOST_CELLS = 4_096;
 
 export const REPLIES: Record<string, Handler> = {
+  ask_cell: cell,
+  ask_curve: stretch,
+  ask_find: find,
   ask_rows: rows,
   ask_episode: episode,
   ask_difference: difference,
+  ask_layers: layers,
 };
-
-async function rows(data: ReportData, ask: Fields): Promise<Answer> {
-  const table = ask.table === "steps" ? "steps" : "episodes";
-  const [most, total] = table === "steps" ? [MAX_ROWS, data.steps] : [MAX_EPISODES, data.episodes.rows];
-  const first = Math.max(0, whole(ask, "first") ?? 0);
-  const numbers = range(first, Math.min(total, first + Math.min(most, whole(ask, "count") ?? most)));
-  const picks = table === "steps" ? await data.stepsAt(numbers) : numbers.map((row): Pick => [data.episodes, row]);
-  return { fields: { spans: [{ table, first, count: picks.length, total }] }, buffers: [arrowOf(picks)] };
-}
 
 /** As view/episode_question.py, where the fields are told. */
 async function episode(data: ReportData, ask: Fields): Promise<Answer> {
@@ -40,8 +33,8 @@ async function episode(data: ReportData, ask: Fields): Promise<Answer> {
     const at = place < 0 ? Math.max(0, total - 1) : place;
     first = at - (at % count);
   }
-  const numbers = range(start + first, start + Math.min(total, first + count));
-  const picks = await data.stepsAt(numbers);
+  const rowNumbers = numbers(start + first, start + Math.min(total, first + count));
+  const picks = await data.stepsAt(rowNumbers);
   const pictures = await data.picturesOf(start + first, start + first + picks.length);
   const name = (column: string): unknown => plain(data.episodes.columns.get(column)?.at(row));
   const fields = {
@@ -54,7 +47,7 @@ async function episode(data: ReportData, ask: Fields): Promise<Answer> {
     count: picks.length,
     ...pictures,
   };
-  return { fields, buffers: [arrowOf(picks, { row: numbers })] };
+  return { fields, buffers: [arrowOf(picks, { row: rowNumbers })] };
 }
 
 /** Where two episodes first differ; as view/episode_question.py. */
@@ -63,8 +56,8 @@ async function difference(data: ReportData, ask: Fields): Promise<Answer> {
   const [left, right] = await Promise.all(
     pair.map(async (row) => {
       const { start, total } = stepsOf(data, row);
-      const picks = await data.stepsAt(range(start, start + total));
-      return new Map(picks.map((pick) => [Number(cell(pick, "step_index")), pick]));
+      const picks = await data.stepsAt(numbers(start, start + total));
+      return new Map(picks.map((pick) => [Number(valueIn(pick, "step_index")), pick]));
     }),
   );
   const found = { row: pair[0], other: pair[1], step: null as number | null, what: "" };
@@ -72,27 +65,72 @@ async function difference(data: ReportData, ask: Fields): Promise<Answer> {
   for (const [index, a] of left as Map<number, Pick>) {
     const b = (right as Map<number, Pick>).get(index);
     if (!b) continue;
-    const told = cell(a, "state") !== null && cell(b, "state") !== null;
-    const what = ["action", told ? "state" : "observation"].find((name) => cell(a, name) !== cell(b, name));
+    const told = valueIn(a, "state") !== null && valueIn(b, "state") !== null;
+    const what = ["action", told ? "state" : "observation"].find((name) => valueIn(a, name) !== valueIn(b, name));
     if (what) return { fields: { ...found, step: index, what }, buffers: [] };
   }
   if (ends[0] !== ends[1]) Object.assign(found, { step: Math.min(...ends), what: "length" });
   return { fields: found, buffers: [] };
 }
 
-function cell([batch, index]: Pick, name: string): unknown {
+/** As view/layers_question.py. Values are of all episodes: which were the latest within some of them was not counted. */
+async function layers(data: ReportData, ask: Fields): Promise<Answer> {
+  const { game, names, of } = await data.layers();
+  const agent = ask.agent ?? null;
+  const [first, last] = [whole(ask, "first"), whole(ask, "last")];
+  const sums = of.find((one) => one.agent === agent) ?? (of.length === 1 ? of[0] : undefined);
+  if (!sums) throw new Error("this report has not counted the steps of that agent by themselves");
+  const range = first !== null && last !== null;
+  const [visits, total] = range ? await visitsIn(data, first, last) : [sums.visits, data.steps];
+  const values = range ? [] : sums.values.filter(([context]) => context === (ask.context ?? "||"));
+  const known = names[game] ?? names[String(ask.game)] ?? [];
+  const most = Math.max(known.length, ...values.map(([, , , of]) => Math.max(...of.map(([action]) => action + 1))));
+  const fields = {
+    rows: total,
+    total,
+    full: sums.full,
+    actions: numbers(0, most).map((i) => known[i] ?? String(i)),
+    visits: visits.slice(0, MOST_CELLS),
+    values: values.slice(0, MOST_CELLS).map(([, row, col, of]) => {
+      const byAction = new Map(of);
+      return [row, col, numbers(0, most).map((i) => byAction.get(i) ?? null)];
+    }),
+  };
+  return { fields, buffers: [] };
+}
+
+/** How often each cell was stepped on in some episodes, the most visited first; and by how many steps. */
+async function visitsIn(data: ReportData, first: number, last: number): Promise<[number[][], number]> {
+  const counts = new Map<string, [number, number, number]>();
+  let steps = 0;
+  for (const row of numbers(first, Math.min(last + 1, data.episodes.rows))) {
+    const { start, total } = stepsOf(data, row);
+    const { grids, drawn } = await data.picturesOf(start, start + total);
+    for (const number of drawn) {
+      const grid = grids[number];
+      if (!grid?.agent || grid.partial) continue;
+      const held = counts.get(String(grid.agent)) ?? [...grid.agent, 0];
+      held[2]++;
+      counts.set(String(grid.agent), held as [number, number, number]);
+    }
+    steps += total;
+  }
+  return [[...counts.values()].sort((a, b) => b[2] - a[2]), steps];
+}
+
+function valueIn([batch, index]: Pick, name: string): unknown {
   return batch.columns.get(name)?.at(index) ?? null;
 }
 
 async function indicesOf(data: ReportData, start: number, total: number): Promise<number[]> {
-  return (await data.stepsAt(range(start, start + total))).map((pick) => Number(cell(pick, "step_index")));
+  return (await data.stepsAt(numbers(start, start + total))).map((pick) => Number(valueIn(pick, "step_index")));
 }
 
 function rowOf(data: ReportData, ask: Fields, name: string): number {
   let row = whole(ask, name);
   if (row === null && name === "row") {
     const at = (column: string, place: number): unknown => plain(data.episodes.columns.get(column)?.at(place)) ?? "";
-    row = range(0, data.episodes.rows).findIndex(
+    row = numbers(0, data.episodes.rows).findIndex(
       (place) =>
         at("episode", place) === ask.episode &&
         at("agent_id", place) === (ask.agent ?? "") &&
@@ -107,13 +145,6 @@ function stepsOf(data: ReportData, row: number): { start: number; total: number 
   const [start, total] = [data.starts[row] ?? -1, data.meta.counts[row] ?? -1];
   if (start < 0) throw new Error("the steps of this episode are not in this report");
   return { start, total };
-}
-
-function whole(ask: Fields, name: string): number | null {
-  const value = ask[name];
-  if (value === undefined || value === null) return null;
-  if (!Number.isSafeInteger(value) || (value as number) < 0) throw new Error(`${name} should be a whole number from 0`);
-  return value as number;
 }
 
 function plain(value: unknown): unknown {

@@ -42,6 +42,18 @@ export interface Pictures {
   actions: string[];
 }
 
+/** What the picture's layers show of all episodes that were chosen; `agent` null: of all agents. */
+export interface Layers {
+  game: string;
+  names: Record<string, string[]>;
+  of: {
+    agent: string | null;
+    full: boolean;
+    visits: [row: number, col: number, count: number][];
+    values: [context: string, row: number, col: number, values: [action: number, value: number][]][];
+  }[];
+}
+
 /** A row that is to be sent to the page. */
 export type Pick = readonly [batch: Batch, index: number];
 
@@ -53,6 +65,7 @@ export type Blocks = (name: string) => string | null;
 
 export class ReportData {
   readonly #batches = new Map<number, Promise<Batch>>();
+  #layers: Promise<Layers> | null = null;
   readonly #pictures = new Map<number, Promise<Pictures>>();
   /** The row of the first step of each block, and of what would be the next. */
   readonly #edges: number[] = [0];
@@ -83,13 +96,18 @@ export class ReportData {
     return new ReportData(meta, batchFrom(await unpacked(blocks, "episodes")), blocks);
   }
 
+  layers(): Promise<Layers> {
+    this.#layers ??= unpacked(this.blocks, "layers").then((bytes) => JSON.parse(new TextDecoder().decode(bytes)));
+    return this.#layers;
+  }
+
   /** Steps by row number, those that there are. */
   async stepsAt(rows: readonly number[]): Promise<Pick[]> {
     const found = rows.filter((row) => row >= 0 && row < this.steps);
     return Promise.all(
       found.map(async (row): Promise<Pick> => {
         const block = this.#blockOf(row);
-        return [await this.#batch(block), row - (this.#edges[block] as number)];
+        return [await this.batch(block), row - (this.#edges[block] as number)];
       }),
     );
   }
@@ -123,7 +141,8 @@ export class ReportData {
     return low;
   }
 
-  #batch(block: number): Promise<Batch> {
+  /** A block of steps. */
+  batch(block: number): Promise<Batch> {
     let held = this.#batches.get(block);
     if (!held) {
       held = unpacked(this.blocks, `steps-${block}`).then(batchFrom);
@@ -182,6 +201,6 @@ export function arrowOf(picks: readonly Pick[], more: Record<string, readonly nu
   return new DataView(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
 }
 
-export function range(first: number, end: number): number[] {
+export function numbers(first: number, end: number): number[] {
   return Array.from({ length: Math.max(0, end - first) }, (_, at) => first + at);
 }

@@ -1,8 +1,10 @@
 // Stands in for the kernel in a report: a model whose questions are answered from what the file holds.
 
 import { MAX_EPISODES, MAX_ROWS, type Push, VERSION } from "./messages.ts";
-import { REPLIES, type Answer as Reply } from "./report-answers.ts";
-import { arrowOf, type Pick, type ReportData, range } from "./report-data.ts";
+import { REPLIES } from "./report-answers.ts";
+import type { Answer as Reply } from "./report-ask.ts";
+import { pushedCurves } from "./report-curves.ts";
+import { arrowOf, numbers, type Pick, type ReportData } from "./report-data.ts";
 import { NOTHING_SELECTED } from "./selection.ts";
 
 type Listener = (...parts: never[]) => void;
@@ -51,9 +53,10 @@ export class ReportModel {
   async #push(): Promise<void> {
     const { data } = this;
     const first = Math.max(0, data.steps - MAX_ROWS);
-    const steps = await data.stepsAt(range(first, data.steps));
+    const steps = await data.stepsAt(numbers(first, data.steps));
     const lowest = Math.max(0, data.episodes.rows - MAX_EPISODES);
-    const episodes = range(lowest, data.episodes.rows).map((row): Pick => [data.episodes, row]);
+    const episodes = numbers(lowest, data.episodes.rows).map((row): Pick => [data.episodes, row]);
+    const { curves, buffer } = pushedCurves(data);
     const push: Push = {
       kind: "push",
       version: VERSION,
@@ -64,8 +67,9 @@ export class ReportModel {
         { table: "steps", first, count: steps.length, total: data.steps },
         { table: "episodes", first: lowest, count: episodes.length, total: data.episodes.rows },
       ],
+      curves,
     };
-    this.#say(push, [arrowOf(steps), arrowOf(episodes)]);
+    this.#say(push, [arrowOf(steps), arrowOf(episodes), buffer]);
   }
 
   async #answer(content: Record<string, unknown>): Promise<void> {

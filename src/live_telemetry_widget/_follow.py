@@ -418,12 +418,17 @@ class Following:
 def _batches(kind: Kind, items: list[Any], run_id: str) -> tuple[list[normalize.Batch], int]:
     """Return the batches of some messages (raw, or parsed and fed by hand) and dicts, and the last sequence number; 0: none."""
     steps = kind == "steps"
-    wire: list[Any] = [item for item in items if not isinstance(item, bytes | collections.abc.Mapping)]
-    fed = [item for item in items if isinstance(item, collections.abc.Mapping)]
-    raws = [item for item in items if isinstance(item, bytes)]
+    raws = [item for item in items if type(item) is bytes]
+    others = [item for item in items if type(item) is not bytes] if len(raws) < len(items) else []
+    wire: list[Any] = [item for item in others if not isinstance(item, collections.abc.Mapping)]
+    fed = [item for item in others if isinstance(item, collections.abc.Mapping)]
     parsed = normalize.parse_messages(trainer_pb2.RunStep if steps else trainer_pb2.RunEpisode, raws)
-    problems = [*parsed.problems, *_strangers(parsed.messages, run_id)]
-    wire += [message for message in parsed.messages if message.run_id == run_id]
+    problems = parsed.problems
+    if {message.run_id for message in parsed.messages} <= {run_id}:
+        wire += parsed.messages
+    else:
+        problems += _strangers(parsed.messages, run_id)
+        wire += [message for message in parsed.messages if message.run_id == run_id]
     batches = []
     if wire or problems:
         batch, more = (normalize.steps_from_messages if steps else normalize.episodes_from_messages)(wire)

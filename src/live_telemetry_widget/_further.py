@@ -89,10 +89,10 @@ def columns(
     problems
         Appended to.
     """
-    names: dict[str, None] = {}
-    for row in rows:
-        if row:
-            names.update(dict.fromkeys(row))
+    # Most rows have the same fields in the same order.
+    shapes = dict.fromkeys(map(tuple, rows))
+    names = dict.fromkeys(name for shape in shapes for name in shape)
+    values = list(zip(*(row.values() for row in rows), strict=True)) if len(shapes) == 1 else None
     reserved = {*taken, OVERFLOW_COLUMN}
     kept = list(names)
     used: set[str] = set()
@@ -104,8 +104,8 @@ def columns(
         kept = kept[:MAX_COLUMNS]
         detail = f"{len(names)} further fields; those after the first {MAX_COLUMNS} are in column {OVERFLOW_COLUMN!r}"
         problems.append(Problem("too_many_fields", detail, cut(", ".join(spill))))
-    for name in kept:
-        array, is_json = typed([row.get(name) for row in rows], name, problems)
+    for at, name in enumerate(kept):
+        array, is_json = typed(values[at] if values else [row.get(name) for row in rows], name, problems)
         column = _column_name(name, reserved, used, problems)
         fields.append(pa.field(column, array.type, metadata=JSON_KIND if is_json else None))
         arrays.append(array)
@@ -143,9 +143,9 @@ def _is_taken(name: str, reserved: AbstractSet[str]) -> bool:
     return True
 
 
-def typed(values: list[Any], name: str, problems: list[Problem]) -> tuple[pa.Array, bool]:
+def typed(values: Sequence[Any], name: str, problems: list[Problem]) -> tuple[pa.Array, bool]:
     """Return the values as an array of the narrowest type that holds them all, and whether it holds JSON texts."""
-    kinds = {type(value) for value in values}
+    kinds = set(map(type, values))
     kinds.discard(type(None))
     if not kinds <= _OF_JSON:  # fed by hand
         values = [value if type(value) in _OF_JSON else plain(value) for value in values]
@@ -169,7 +169,7 @@ def typed(values: list[Any], name: str, problems: list[Problem]) -> tuple[pa.Arr
     return _text_array([None if value is None else to_json(value) for value in values], problems), True
 
 
-def _numbers(values: list[Any], name: str, kinds: set[type], problems: list[Problem]) -> tuple[pa.Array, bool]:
+def _numbers(values: Sequence[Any], name: str, kinds: set[type], problems: list[Problem]) -> tuple[pa.Array, bool]:
     if kinds == {int}:
         try:
             return pa.array(values, pa.int64()), False
@@ -177,17 +177,17 @@ def _numbers(values: list[Any], name: str, kinds: set[type], problems: list[Prob
             problems.append(_too_large(name, values))
             return pa.array([None if value is None else to_json(value) for value in values], pa.string()), True
     # A float64 column that would round one of its integers is no home for it.
-    if any(type(value) is int and not -(2**53) <= value <= 2**53 for value in values):
+    if int in kinds and any(type(value) is int and not -(2**53) <= value <= 2**53 for value in values):
         return pa.array([None if value is None else to_json(value) for value in values], pa.string()), True
     return pa.array(values, pa.float64()), False
 
 
-def _too_large(name: str, values: list[Any]) -> Problem:
+def _too_large(name: str, values: Sequence[Any]) -> Problem:
     raw = next((v for v in values if isinstance(v, int) and not _INT64_MIN <= v <= _INT64_MAX), values[0])
     return Problem("integer_too_large", f"{name!r} has an integer beyond 64 bits; the column is kept as text", cut(raw))
 
 
-def _text_array(values: list[str | None], problems: list[Problem]) -> pa.Array:
+def _text_array(values: Sequence[str | None], problems: list[Problem]) -> pa.Array:
     """Return a string array; lone surrogates (JSON may say them, UTF-8 may not) are replaced and counted."""
     try:
         return pa.array(values, pa.string())

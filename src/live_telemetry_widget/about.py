@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 import pyarrow.compute as pc
 
+from live_telemetry_widget import _columns
+from live_telemetry_widget.client import run_status
+from live_telemetry_widget.decode import StepFrame
 from live_telemetry_widget.errors import NoDataError
 from live_telemetry_widget.grids import family, game_of, grid_from
+from live_telemetry_widget.store import RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
-    from live_telemetry_widget.decode import StepFrame
     from live_telemetry_widget.feed import RunFeed
 
 #: A Gymnasium id, as it stands in a command line.
@@ -159,6 +162,34 @@ def environment(config: Mapping[str, Any], episodes: pd.DataFrame, some_steps: S
     if found is None:
         found = next((text for text in map(str, _list(config.get("arguments"))) if _ENV_ID.fullmatch(text)), None)
     return str(found or "")
+
+
+def card(feed: RunFeed) -> dict[str, object]:
+    """Return what a dataset of the run says of it; nothing of the machine that it ran on."""
+    known = info(feed)
+    found: dict[str, object] = {
+        "game": known.game,
+        "seed": known.seed,
+        "policy": known.policy,
+        "versions": known.versions,
+    }
+    first = StepFrame(_columns.to_frame(feed.frames.rows(0, 50), ("action",)))
+    if len(first):
+        found["kwargs"] = _options(known.game, feed.config, feed.frames.episodes(), first)
+    return found
+
+
+def row_of(feed: RunFeed) -> RunRow:
+    """Return what is kept of a run beside its rows."""
+    told, config = feed.info, feed.details.config_json if feed.details else feed.recorded_config
+    status, reason = run_status(feed.state, feed.reason)
+    row = RunRow(feed.run_id, status, config_json=config or "{}", failure_reason=reason)
+    if told is None:
+        return row
+    made, changed = told.created_at or 0, told.updated_at or 0
+    return dataclasses.replace(
+        row, digest=told.digest, last_heartbeat=told.last_heartbeat, created_at=made, updated_at=changed
+    )
 
 
 def game_in(config: Mapping[str, Any], steps: StepFrame, record: pa.Table) -> str:

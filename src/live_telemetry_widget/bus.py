@@ -1,4 +1,4 @@
-"""Fan-out with one bounded queue for each subscriber.
+"""Fan-out with one bounded queue for each subscriber: so many items, and so many bytes where the bus knows what an item weighs.
 
 Publishing never blocks and never fails: a subscriber that does not keep up loses its own oldest items, and can see how many.
 Whoever must lose nothing reads the frames (or, with the daemon, the log) by cursor instead.
@@ -30,6 +30,9 @@ _LOG: Final = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: A batch may be of one step or of 65,536: their number alone does not bound what a slow subscriber holds.
+_MOST_BYTES: Final = 256 * 1024 * 1024
+
 
 def call_each(listeners: Iterable[Callable[..., object]], *args: object) -> None:
     """Call every listener; one that raises harms neither the others nor the caller, and is logged."""
@@ -49,21 +52,31 @@ class Subscription(Generic[T]):
         How many items this subscriber lost because it did not keep up.
     """
 
-    def __init__(self, bus: RunBus[T], capacity: int) -> None:
+    def __init__(self, bus: RunBus[T], capacity: int, most_bytes: int) -> None:
         self._bus = bus
-        self._items: collections.deque[T] = collections.deque()
+        #: With the bytes of each.
+        self._items: collections.deque[tuple[T, int]] = collections.deque()
         self._capacity = capacity
+        self._most_bytes = most_bytes
+        self._nbytes = 0
         self._changed = threading.Condition()
         self._closed = False
         self.dropped = 0
 
-    def _put(self, item: T) -> None:
+    def _put(self, item: T, nbytes: int) -> None:
         with self._changed:
-            if len(self._items) >= self._capacity:
-                self._items.popleft()
+            # The newest is kept, whatever it weighs.
+            while self._items and (len(self._items) >= self._capacity or self._nbytes + nbytes > self._most_bytes):
+                self._take()
                 self.dropped += 1
-            self._items.append(item)
+            self._items.append((item, nbytes))
+            self._nbytes += nbytes
             self._changed.notify()
+
+    def _take(self) -> T:
+        item, nbytes = self._items.popleft()
+        self._nbytes -= nbytes
+        return item
 
     @property
     def pending(self) -> int:
@@ -87,13 +100,14 @@ class Subscription(Generic[T]):
             if not self._items:
                 msg = "the subscription was ended; subscribe again"
                 raise ClosedError(msg)
-            return self._items.popleft()
+            return self._take()
 
     def drain(self) -> list[T]:
         """Take everything that waits, without waiting."""
         with self._changed:
-            items = list(self._items)
+            items = [item for item, _ in self._items]
             self._items.clear()
+            self._nbytes = 0
             return items
 
     def unsubscribe(self) -> None:
@@ -113,23 +127,35 @@ class Subscription(Generic[T]):
 
 
 class RunBus(Generic[T]):
-    """Hands each published item to every subscriber of the moment."""
+    """Hands each published item to every subscriber of the moment.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    weigh
+        Returns an item's size in bytes; without it only the number of items bounds a queue.
+    """
+
+    def __init__(self, weigh: Callable[[T], int] | None = None) -> None:
+        self._weigh = weigh
         self._subscriptions: tuple[Subscription[T], ...] = ()
         self._lock = threading.Lock()
 
     def publish(self, item: T) -> None:
         """Give `item` to every subscriber; never blocks, whatever they do."""
-        for subscription in self._subscriptions:
-            subscription._put(item)  # noqa: SLF001
+        subscriptions = self._subscriptions
+        nbytes = self._weigh(item) if self._weigh and subscriptions else 0
+        for subscription in subscriptions:
+            subscription._put(item, nbytes)  # noqa: SLF001
 
-    def subscribe(self, capacity: int = 1_024) -> Subscription[T]:
-        """Return a new subscription that holds at most `capacity` items."""
+    def subscribe(self, capacity: int = 1_024, most_bytes: int = _MOST_BYTES) -> Subscription[T]:
+        """Return a new subscription that holds at most `capacity` items and, one item apart, `most_bytes` bytes of them."""
         if capacity < 1:
             msg = f"capacity is {capacity}; a queue must hold at least 1 item"
             raise ValueError(msg)
-        subscription = Subscription(self, capacity)
+        if most_bytes < 1:
+            msg = f"most_bytes is {most_bytes}; a queue must hold at least 1 byte"
+            raise ValueError(msg)
+        subscription = Subscription(self, capacity, most_bytes)
         with self._lock:
             self._subscriptions = (*self._subscriptions, subscription)
         return subscription

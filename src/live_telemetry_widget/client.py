@@ -248,7 +248,8 @@ class TrainerClient:
         call = self._steps(trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq))
         try:
             with self._translated():
-                async for raw in call:
+                # Without the generator that the call would iterate through.
+                while (raw := await call.read()) is not grpc.aio.EOF:
                     yield raw
         finally:
             call.cancel()
@@ -258,7 +259,8 @@ class TrainerClient:
         call = self._episodes(trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq))
         try:
             with self._translated():
-                async for raw in call:
+                # Without the generator that the call would iterate through.
+                while (raw := await call.read()) is not grpc.aio.EOF:
                     yield raw
         finally:
             call.cancel()

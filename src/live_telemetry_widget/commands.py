@@ -108,10 +108,15 @@ def _add_export(commands: _Commands[_Parser], data_dir: pathlib.Path) -> None:
         help="write a run to files that other programs read",
         description="Write a run to files that pandas, polars, DuckDB and ltw.open() read as they are. A table of the steps "
         "goes to FILE; that of the episodes to NAME.episodes.parquet (or .arrow) beside it. jsonl is one file of events as a worker "
-        "prints them. A daemon may be writing the run meanwhile.",
+        "prints them. huggingface and minari are directories: Parquet files with a dataset's card, and a Minari dataset (which needs Minari). "
+        "A daemon may be writing the run meanwhile.",
     )
     parser.add_argument("run", metavar="RUN", help="its id")
-    parser.add_argument("--format", choices=["parquet", "jsonl", "arrow"], help="default: as FILE ends, or parquet")
+    parser.add_argument(
+        "--format",
+        choices=["parquet", "jsonl", "arrow", "csv", "huggingface", "minari"],
+        help="default: as FILE ends, or parquet",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -139,6 +144,8 @@ def _export(arguments: argparse.Namespace) -> int:
                 sys.stdout.flush()
             return 0
         target, form = _target(arguments.output, arguments.format, run.run_id)
+        if form in {"huggingface", "minari"}:
+            return _export_directory(store, run, target, form)
         paths = [target] if form == "jsonl" else [target, exports.episodes_path(target)]
         there = [str(path) for path in paths if path.exists()]
         if there and not arguments.force:
@@ -155,17 +162,39 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _export_directory(store: Store, run: RunRow, target: pathlib.Path, form: str) -> int:
+    from live_telemetry_widget import exchange
+    from live_telemetry_widget.frames import RunFrames
+
+    with _bar(0, run.run_id) as progress:
+        if form == "huggingface":  # of any length
+            written = exchange.write_dataset(store, run, target, {}, progress)
+        else:
+            frames = RunFrames(run.run_id)
+            for batch in store.read(run.run_id, "steps"):
+                frames.append_steps(batch)
+                progress(batch.num_rows)
+            written = exchange.export(frames, run, target, form)
+    left = f"; {written.left_out:,} episodes that lack steps were left out" if written.left_out else ""
+    _say(f"{written.steps:,} steps and {written.episodes:,} episodes of run {run.run_id} are in {target}{left}")
+    return 0
+
+
 def _target(output: str | None, form: str | None, run_id: str) -> tuple[pathlib.Path, exports.Format]:
     """Return where to write what.
 
-    >>> _target("a/b.arrow", None, "r")[1], str(_target(None, "jsonl", "x/y")[0])
-    ('arrow', 'x_y.jsonl')
+    >>> _target("a/b.arrow", None, "r")[1], str(_target(None, "jsonl", "x/y")[0]), str(_target(None, "minari", "x/y")[0])
+    ('arrow', 'x_y.jsonl', 'x_y-v0')
     """
     from live_telemetry_widget.exports import FORMATS
 
     path = pathlib.Path(output) if output else pathlib.Path()
     endings: dict[str, exports.Format] = {f".{known}": known for known in FORMATS}
     chosen = endings[f".{form}"] if form else endings.get(path.suffix, "parquet")
+    if chosen in {"huggingface", "minari"}:
+        # An id is any text; a directory's name is not.
+        name = re.sub(r"[^-0-9A-Za-z_]", "_", run_id) + ("-v0" if chosen == "minari" else "")
+        return path if output else path / name, chosen
     if path.is_dir() or (output and output.endswith(("/", "\\"))):
         # An id is any text; a file's name is not.
         return path / f"{re.sub(r'[^-.0-9A-Za-z_]', '_', run_id)}.{chosen}", chosen

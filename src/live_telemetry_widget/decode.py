@@ -64,7 +64,13 @@ class StepFrame(pd.DataFrame):
     @property
     def actions(self) -> Array | pd.Series[Any]:
         """The actions, decoded as :attr:`obs`."""
-        return self._numeric("action")
+        column = self["action"]
+        # Words that were all that it held are decoded already, and "2" is one.
+        return (
+            self._numeric("action")
+            if isinstance(column.dtype, pd.CategoricalDtype) or _plain(column) is not None
+            else column
+        )
 
     @property
     def action_names(self) -> pd.Series[Any]:
@@ -157,8 +163,11 @@ def read(column: pd.Series[Any]) -> list[Any]:
 
 
 def _read_one(text: object) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(text, np.ndarray):  # a column of lists
+        return [_read_one(inner) for inner in text]
     if not isinstance(text, str):
-        return None if text is None or text is pd.NA or text != text else text  # noqa: PLR0124 - NaN
+        missing = text is None or text is pd.NA or text != text  # noqa: PLR0124 - NaN
+        return None if missing else text.item() if isinstance(text, np.generic) else text
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -19,14 +19,15 @@ import pyarrow as pa
 
 from live_telemetry_widget import _arrow
 from live_telemetry_widget.errors import RecordingError
-from live_telemetry_widget.schema import JSON_KIND, LABEL, TEXT, TIMESTAMP, unify
+from live_telemetry_widget.schema import JSON_KIND, LABEL, STEPS, TEXT, TIMESTAMP, unify
 from live_telemetry_widget.store import CORE, Kind, RunRow, Store
 
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable, Iterator, Sequence
 
-Format = Literal["parquet", "jsonl", "arrow"]
+#: The last two are directories, that :mod:`~live_telemetry_widget.exchange` writes; the others are files.
+Format = Literal["parquet", "jsonl", "arrow", "csv", "huggingface", "minari"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 #: Formats that are tables, which ``ltw.open`` reads again.
 TABLES: Final[tuple[Format, ...]] = ("parquet", "arrow")
@@ -36,6 +37,8 @@ _RUN: Final = b"live_telemetry_widget.run"
 _KIND: Final = b"live_telemetry_widget.kind"
 #: Rows are gathered into row groups of so many, or of so many bytes.
 _GROUP_ROWS: Final = 65_536
+#: Rows of one file of several.
+_SHARD_ROWS: Final = 1_000_000
 _GROUP_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -45,10 +48,25 @@ class Written(NamedTuple):
     paths: list[pathlib.Path]
     steps: int
     episodes: int
+    #: Episodes that the format has no place for, because steps of them are missing.
+    left_out: int = 0
+
+
+class Rows(Protocol):
+    """Where an export's rows come from: a :class:`~live_telemetry_widget.store.Store`, or a run in memory."""
+
+    def last_seq(self, run_id: str, kind: Kind) -> int:
+        """Return the last number given to a row of that run and kind; 0 when there is none."""
+
+    def schemas(self, run_id: str, kind: Kind, last_seq: int) -> list[pa.Schema]:
+        """Return the different schemas of the rows up to a number."""
+
+    def read(self, run_id: str, kind: Kind, since_seq: int = 0, limit: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows numbered after `since_seq`, in order, at most `limit` of them."""
 
 
 def export_run(
-    store: Store, run: RunRow, target: pathlib.Path, form: Format, progress: Callable[[int], object] = lambda _: None
+    store: Rows, run: RunRow, target: pathlib.Path, form: Format, progress: Callable[[int], object] = lambda _: None
 ) -> Written:
     """Write a run as it stands to files; each appears under its name when it is complete.
 
@@ -70,6 +88,18 @@ def export_run(
         else:
             for part, kind in zip(parts, _KINDS, strict=True):
                 _Table(store, run, kind, last[kind]).write(part, form, progress)
+    return Written(paths, last["steps"], last["episodes"])
+
+
+def export_shards(
+    store: Rows, run: RunRow, folder: pathlib.Path, progress: Callable[[int], object] = lambda _: None
+) -> Written:
+    """Write a run as Parquet files of many rows each, under ``steps/`` and ``episodes/``."""
+    last: dict[Kind, int] = {kind: store.last_seq(run.run_id, kind) for kind in _KINDS}
+    paths: list[pathlib.Path] = []
+    for kind in _KINDS:
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        paths += _Table(store, run, kind, last[kind]).write_shards(folder / kind, progress)
     return Written(paths, last["steps"], last["episodes"])
 
 
@@ -101,30 +131,65 @@ def _complete_or_gone(path: pathlib.Path) -> Iterator[pathlib.Path]:
 class _Table:
     """Rows of one kind, to be written as a table."""
 
-    store: Store
+    store: Rows
     run: RunRow
     kind: Kind
     last: int
 
     def write(self, path: pathlib.Path, form: Format, progress: Callable[[int], object]) -> None:
+        """Write them into one file."""
+
+        def write_as(schema: pa.Schema) -> None:
+            with _writer(path, self._shown(schema, form), form) as write:
+                for table in self._tables(schema, form):
+                    write(table)
+                    progress(table.num_rows)
+
+        self._in_a_schema(write_as)
+
+    def write_shards(self, folder: pathlib.Path, progress: Callable[[int], object]) -> list[pathlib.Path]:
+        """Write them into Parquet files of many rows each; return those."""
+        paths: list[pathlib.Path] = []
+
+        def write_as(schema: pa.Schema) -> None:
+            shown = self._shown(schema, "huggingface")
+            paths.clear()
+            tables = self._tables(schema, "huggingface")
+            table = next(tables, shown.empty_table())
+            while table is not None:
+                paths.append(folder / f"train-{len(paths):05}.parquet")
+                rows = 0
+                with _writer(paths[-1], shown, "parquet") as write:
+                    while table is not None and rows < _SHARD_ROWS:
+                        write(table)
+                        progress(table.num_rows)
+                        rows += table.num_rows
+                        table = next(tables, None)
+
+        self._in_a_schema(write_as)
+        return paths
+
+    def _in_a_schema(self, write_as: Callable[[pa.Schema], None]) -> None:
         core = CORE[self.kind]
         schemas = self.store.schemas(self.run.run_id, self.kind, self.last)
         try:
-            self._write_as(unify(core, schemas), path, form, progress)
+            write_as(unify(core, schemas))
         except pa.ArrowInvalid:
             # A number that fits neither of the types that its column had (or that came by a merge meanwhile): then such a column
             # is JSON text, as in the frames. Rows that were written are written, and counted, again.
             schemas += self.store.schemas(self.run.run_id, self.kind, self.last)
-            self._write_as(_arrow.widest(core, schemas), path, form, progress)
+            write_as(_arrow.widest(core, schemas))
 
-    def _write_as(self, schema: pa.Schema, path: pathlib.Path, form: Format, progress: Callable[[int], object]) -> None:
+    def _shown(self, schema: pa.Schema, form: Format) -> pa.Schema:
         about = {_RUN: json.dumps(dataclasses.asdict(self.run)).encode(), _KIND: self.kind.encode()}
-        shown = _for_others(schema, form).with_metadata(about)
-        with _writer(path, shown, form) as write:
-            for batches in _groups(self.store.read(self.run.run_id, self.kind, limit=self.last)):
-                table = pa.Table.from_batches([_arrow.conform(batch, schema) for batch in batches], schema)
-                write(table.unify_dictionaries().combine_chunks().cast(shown))
-                progress(table.num_rows)
+        return _for_others(schema, form).with_metadata(about)
+
+    def _tables(self, schema: pa.Schema, form: Format) -> Iterator[pa.Table]:
+        shown = self._shown(schema, form)
+        held = _without_lists(schema) if form == "csv" else schema
+        for batches in _groups(self.store.read(self.run.run_id, self.kind, limit=self.last)):
+            table = pa.Table.from_batches([_arrow.conform(batch, held) for batch in batches], held)
+            yield table.unify_dictionaries().combine_chunks().cast(shown)
 
 
 def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
@@ -138,14 +203,19 @@ def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]
         yield held
 
 
+def _without_lists(schema: pa.Schema) -> pa.Schema:
+    """Return the schema with JSON texts for lists."""
+    return pa.schema([pa.field(f.name, TEXT, metadata=JSON_KIND) if pa.types.is_list(f.type) else f for f in schema])
+
+
 def _for_others(schema: pa.Schema, form: Format) -> pa.Schema:
     """Return a schema that every reader of the format understands."""
     fields = []
-    for field in schema:
+    for field in _without_lists(schema) if form == "csv" else schema:
         kind = field.type
         if pa.types.is_null(kind):
             kind = TEXT
-        elif form == "arrow" and kind == LABEL:
+        elif form in {"arrow", "csv", "huggingface"} and kind == LABEL:
             # An Arrow file has one dictionary a column, known before its first row is written; ours grow.
             kind = TEXT
         fields.append(field.with_type(kind))
@@ -159,6 +229,12 @@ def _writer(path: pathlib.Path, schema: pa.Schema, form: Format) -> Iterator[Cal
 
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             yield writer.write_table
+    elif form == "csv":
+        import pyarrow.csv  # noqa: PLC0415 - few need it
+
+        # An empty text is in quotes, what is missing is not.
+        with pyarrow.csv.CSVWriter(path, schema) as writer:
+            yield writer.write_table
     else:
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema, options=options) as writer:
@@ -169,7 +245,7 @@ def _writer(path: pathlib.Path, schema: pa.Schema, form: Format) -> Iterator[Cal
 
 
 def write_lines(
-    store: Store,
+    store: Rows,
     run: RunRow,
     file: IO[str],
     progress: Callable[[int], object] = lambda _: None,
@@ -300,6 +376,14 @@ class Exported:
 
     def close(self) -> None:
         """Do nothing: files are open only while they are read."""
+
+
+def steps_schema(source: Source, run_id: str) -> pa.Schema:
+    """Return the columns that the steps of a run have together, without reading them."""
+    if isinstance(source, Store):
+        return unify(STEPS, source.schemas(run_id, "steps", source.last_seq(run_id, "steps")))
+    first = next(iter(source.read(run_id, "steps")), None)  # the batches of a file are of one schema
+    return STEPS if first is None else first.schema
 
 
 def is_export(path: pathlib.Path) -> bool:

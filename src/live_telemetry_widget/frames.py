@@ -39,7 +39,7 @@ from live_telemetry_widget._summaries import Summaries
 from live_telemetry_widget.bus import call_each
 from live_telemetry_widget.curves import Ended
 from live_telemetry_widget.decode import StepFrame
-from live_telemetry_widget.schema import EPISODES, LABEL, RAW_LIMIT, STEPS, TEXT, Problem
+from live_telemetry_widget.schema import EPISODES, LABEL, RAW_LIMIT, STEPS, TEXT, Problem, unify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -549,6 +549,11 @@ class RunFrames:
         Columns as in ``schema.STEPS``.
         """
         return self._made("steps_table", self._ordered_steps)
+
+    def steps_schema(self) -> pa.Schema:
+        """Return the columns of :meth:`steps_table`, without making it; a column of unlike numbers is text there, and float64 here."""
+        with self._lock:
+            return unify(STEPS, [chunk.schema for chunk in self._steps.chunks])
 
     def _by_number(self) -> list[Episode]:
         """Return the episodes in order of first sight, with those of each agent of a worker ascending in the places that they have."""

@@ -46,6 +46,8 @@ __all__ = ["Arrival", "Ended", "TelemetryAsyncHub"]
 _SETTLE: Final = 0.05
 #: A link that held for so long (seconds) was a good one, even if nobody said anything.
 _GOOD_LINK: Final = 30.0
+#: So many steps and episodes fed by hand may wait to be taken in; then who feeds them waits.
+_MAX_FED: Final = 16_384
 
 
 class TelemetryAsyncHub:
@@ -81,7 +83,7 @@ class TelemetryAsyncHub:
             msg = f"max_attempts is {max_attempts}; give a number from 1, or None to try for ever"
             raise ValueError(msg)
         self.address = address
-        self.bus: RunBus[Arrival | Ended] = RunBus()
+        self.bus: RunBus[Arrival | Ended] = RunBus(_weight)
         self._backoff = backoff or Backoff()
         self._max_attempts = max_attempts
         self._memory_limit = parse_limit(memory_limit)
@@ -91,6 +93,9 @@ class TelemetryAsyncHub:
         self._infos: dict[str, RunInfo] = {}
         self._run_listeners: tuple[Callable[[RunInfo], None], ...] = ()
         self._fed: collections.deque[tuple[str, Kind, Any]] = collections.deque()
+        self._fed_room = threading.Condition()
+        #: Whether the hub's thread has been told of what is there.
+        self._fed_told = False
         # A run that is garbage is unsubscribed wherever the collector runs, also in a thread that holds this.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -276,10 +281,14 @@ class TelemetryAsyncHub:
     def submit_step(self, step: Mapping[str, Any] | trainer_pb2.RunStep) -> None:
         """Feed a step in by hand: a RunStep, or a dict with the names of the workers' step events.
 
+        Waits while the hub has much to take in already, so that feeding faster than that costs no memory.
+
         Raises
         ------
         ValueError
             It names no run, or one that is not subscribed.
+        ClosedError
+            The hub is stopped.
         """
         self._submit("steps", step)
 
@@ -296,12 +305,22 @@ class TelemetryAsyncHub:
         if run_id not in self._following:
             msg = f"run {run_id!r} is not subscribed; call subscribe_run({run_id!r}) first"
             raise ValueError(msg)
-        self._fed.append((run_id, kind, item))
-        self._call(self._take_fed)
+        # A listener that feeds runs on the hub's thread, and nobody else could make room for it.
+        waits = threading.current_thread() is not self._thread
+        with self._fed_room:
+            self._fed_room.wait_for(lambda: not waits or len(self._fed) < _MAX_FED or self._loop is None)
+            if not self._fed_told or self._loop is None:
+                self._call(self._take_fed)  # raises when the hub is stopped
+                self._fed_told = True
+            self._fed.append((run_id, kind, item))
 
     def _take_fed(self) -> None:
-        while self._fed:
-            run_id, kind, item = self._fed.popleft()
+        with self._fed_room:
+            self._fed_told = False
+            fed = list(self._fed)
+            self._fed.clear()
+            self._fed_room.notify_all()
+        for run_id, kind, item in fed:
             following = self._following.get(run_id)
             if following is not None:
                 following.take(kind, item)
@@ -432,3 +451,8 @@ class TelemetryAsyncHub:
         self._take_fed()
         for following in list(self._following.values()):
             following.unfollow()
+
+
+def _weight(item: Arrival | Ended) -> int:
+    """Return how many bytes a subscriber holds that has not taken an item yet."""
+    return item.batch.nbytes + item.new.nbytes if isinstance(item, Arrival) else 0

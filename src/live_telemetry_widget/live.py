@@ -319,7 +319,7 @@ class LiveView:
                 state=link.state, attempt=link.attempt, retry_at=link.retry_at, message=link.message
             ),
             agents=frames.agents[:100],
-            steps=frames.step_count,
+            steps=rows,
             episodes=frames.episode_count,
             expected_episodes=_expected_episodes(config),
             # Of a run that has ended, what arrives is read back, not made.

@@ -20,16 +20,17 @@ import math
 import operator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
 from live_telemetry_widget import _further
 from live_telemetry_widget._further import cut, to_json
 from live_telemetry_widget.proto import trainer_pb2
-from live_telemetry_widget.schema import EPISODES, LABEL, STEPS, TIMESTAMP, Problem, further
+from live_telemetry_widget.schema import EPISODES, LABEL, STEPS, TEXT, TIMESTAMP, Problem, further
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 #: What a worker's line may be an event of; any other line is not for us.
 EVENT_TYPES: Final = frozenset({"run_started", "step", "episode", "artifact", "run_completed"})
@@ -114,40 +115,87 @@ def parse_messages(kind: type[trainer_pb2.RunStep | trainer_pb2.RunEpisode], raw
 # -- messages to batches -----------------------------------------------------------------------------------------------
 
 
+#: What is read of each message, in one call: the way from a message to its values is what a step costs most.
+_STEP_FIELDS: Final = (
+    "run_id",
+    "worker_id",
+    "agent_id",
+    "episode_index",
+    "step_index",
+    "timestamp",
+    "action_json",
+    "observation_json",
+    "reward",
+    "terminated",
+    "truncated",
+    "episode_seed",
+    "policy_label",
+    "backend",
+    "render_hint_json",
+    "frame_ref",
+    "payload_version",
+    "render_payload_json",
+    "seq_id",
+    "extras_json",
+)
+_EPISODE_FIELDS: Final = (
+    "run_id",
+    "worker_id",
+    "agent_id",
+    "episode_index",
+    "timestamp",
+    "total_reward",
+    "steps",
+    "terminated",
+    "truncated",
+    "metadata_json",
+    "seq_id",
+    "extras_json",
+)
+_of_step: Final = operator.attrgetter(*_STEP_FIELDS)
+_of_episode: Final = operator.attrgetter(*_EPISODE_FIELDS)
+
+
 def steps_from_messages(messages: Sequence[trainer_pb2.RunStep]) -> Batch:
     """Return RunStep messages as a batch of :data:`~live_telemetry_widget.schema.STEPS` and further columns."""
     problems: list[Problem] = []
-    kept = [m for m in messages if m.episode_index <= _INT64_MAX and m.step_index <= _INT64_MAX]
-    if len(kept) != len(messages):
+    values = _columns(messages, _of_step, _STEP_FIELDS)
+    if any(max(values[name], default=0) > _INT64_MAX for name in ("episode_index", "step_index")):
+        kept = [m for m in messages if m.episode_index <= _INT64_MAX and m.step_index <= _INT64_MAX]
         problems += [
             Problem("index_out_of_range", f"episode {m.episode_index}, step {m.step_index}: beyond 2^63", cut(m))
             for m in messages
             if m.episode_index > _INT64_MAX or m.step_index > _INT64_MAX
         ]
-    rewards = [m.reward for m in kept]
-    _count_not_finite(rewards, problems)
+        messages, values = kept, _columns(kept, _of_step, _STEP_FIELDS)
+    seeds = values["episode_seed"]
+    if not any(seeds) and not any(m.HasField("episode_seed") for m in messages):
+        seed = pa.nulls(len(seeds), pa.uint64())
+    else:
+        told = [v if v or m.HasField("episode_seed") else None for v, m in zip(seeds, messages, strict=True)]
+        seed = pa.array(told, pa.uint64())
     core = [
-        _labels([m.run_id for m in kept]),
-        _labels([m.worker_id for m in kept]),
-        _labels([m.agent_id for m in kept]),
-        pa.array([m.episode_index for m in kept], pa.int64()),
-        pa.array([m.step_index for m in kept], pa.int64()),
-        _timestamps(kept, problems),
-        _labels([m.action_json or None for m in kept]),
-        pa.array([m.observation_json or None for m in kept], pa.string()),
-        pa.array(rewards, pa.float64()),
-        pa.array([m.terminated for m in kept], pa.bool_()),
-        pa.array([m.truncated for m in kept], pa.bool_()),
-        pa.array([m.episode_seed if m.HasField("episode_seed") else None for m in kept], pa.uint64()),
-        _labels([m.policy_label or None for m in kept]),
-        _labels([m.backend or None for m in kept]),
-        pa.array([m.render_hint_json or None for m in kept], pa.string()),
-        pa.array([m.frame_ref or None for m in kept], pa.string()),
-        pa.array([m.payload_version or None for m in kept], pa.uint32()),
-        pa.array([m.render_payload_json or None for m in kept], pa.string()),
-        pa.array([m.seq_id for m in kept], pa.uint64()),
+        _labels(values["run_id"]),
+        _labels(values["worker_id"]),
+        _labels(values["agent_id"]),
+        pa.array(values["episode_index"], pa.int64()),
+        pa.array(values["step_index"], pa.int64()),
+        _timestamps(messages, values["timestamp"], problems),
+        _told(values["action_json"], LABEL),
+        _told(values["observation_json"], TEXT),
+        _rewards(values["reward"], problems),
+        pa.array(values["terminated"], pa.bool_()),
+        pa.array(values["truncated"], pa.bool_()),
+        seed,
+        _told(values["policy_label"], LABEL),
+        _told(values["backend"], LABEL),
+        _told(values["render_hint_json"], TEXT),
+        _told(values["frame_ref"], TEXT),
+        _told(values["payload_version"], pa.uint32()),
+        _told(values["render_payload_json"], TEXT),
+        pa.array(values["seq_id"], pa.uint64()),
     ]
-    extras = _further.parse_objects([m.extras_json for m in kept], problems, "extras_json")
+    extras = _further.parse_objects(values["extras_json"], problems, "extras_json")
     return _assemble(STEPS, core, extras, problems)
 
 
@@ -161,40 +209,64 @@ def episodes_from_messages(messages: Sequence[trainer_pb2.RunEpisode]) -> Batch:
             for m in messages
             if m.episode_index > _INT64_MAX or m.steps > _INT64_MAX
         ]
-    totals = [m.total_reward for m in kept]
-    _count_not_finite(totals, problems)
+    values = _columns(kept, _of_episode, _EPISODE_FIELDS)
     core = [
-        _labels([m.run_id for m in kept]),
-        _labels([m.worker_id for m in kept]),
-        _labels([m.agent_id for m in kept]),
-        pa.array([m.episode_index for m in kept], pa.int64()),
-        _timestamps(kept, problems),
-        pa.array(totals, pa.float64()),
-        pa.array([m.steps for m in kept], pa.int64()),
-        pa.array([m.terminated for m in kept], pa.bool_()),
-        pa.array([m.truncated for m in kept], pa.bool_()),
-        pa.array([m.metadata_json or None for m in kept], pa.string()),
-        pa.array([m.seq_id for m in kept], pa.uint64()),
+        _labels(values["run_id"]),
+        _labels(values["worker_id"]),
+        _labels(values["agent_id"]),
+        pa.array(values["episode_index"], pa.int64()),
+        _timestamps(kept, values["timestamp"], problems),
+        _rewards(values["total_reward"], problems),
+        pa.array(values["steps"], pa.int64()),
+        pa.array(values["terminated"], pa.bool_()),
+        pa.array(values["truncated"], pa.bool_()),
+        _told(values["metadata_json"], TEXT),
+        pa.array(values["seq_id"], pa.uint64()),
     ]
-    extras = _further.parse_objects([m.extras_json for m in kept], problems, "extras_json")
+    extras = _further.parse_objects(values["extras_json"], problems, "extras_json")
     return _assemble(EPISODES, core, extras, problems)
 
 
-def _timestamps(messages: Iterable[Any], problems: list[Problem]) -> pa.Array:
+def _columns(
+    messages: Sequence[Any], of: Callable[[Any], tuple[Any, ...]], names: Sequence[str]
+) -> dict[str, tuple[Any, ...]]:
+    """Return what the messages say, by field."""
+    if not messages:
+        return dict.fromkeys(names, ())
+    return dict(zip(names, zip(*map(of, messages), strict=True), strict=True))
+
+
+def _told(values: tuple[Any, ...], kind: pa.DataType) -> pa.Array:
+    """Return values that are null where nothing was said: "" and 0."""
+    if not any(values):
+        return pa.nulls(len(values), kind)
+    return pa.array(values if all(values) else [value or None for value in values], kind)
+
+
+def _rewards(values: tuple[float, ...], problems: list[Problem]) -> pa.Array:
+    rewards = np.array(values, np.float64)
+    finite = np.isfinite(rewards)
+    if not finite.all():
+        wrong = rewards[~finite].tolist()
+        problems.append(Problem("not_finite", f"reward is {wrong[-1]}", count=len(wrong)))
+    return pa.array(rewards)
+
+
+def _timestamps(messages: Sequence[Any], stamps: tuple[Any, ...], problems: list[Problem]) -> pa.Array:
     """Return the messages' timestamps in nanoseconds since 1970; null where absent or beyond 64 bits."""
-    values: list[int | None] = []
-    for message in messages:
-        if not message.HasField("timestamp"):
-            values.append(None)
-            continue
-        stamp = message.timestamp
-        seconds = stamp.seconds
-        if -_MAX_SECONDS <= seconds <= _MAX_SECONDS:
-            values.append(seconds * _NANOS + stamp.nanos)
-        else:
-            values.append(None)
-            problems.append(Problem("bad_timestamp", f"{seconds} s since 1970 is beyond the years 1678 to 2262"))
-    return pa.array(values, TIMESTAMP)
+    seconds = np.array([stamp.seconds for stamp in stamps], np.int64)
+    nanos = np.array([stamp.nanos for stamp in stamps], np.int64)
+    null = (seconds < -_MAX_SECONDS) | (seconds > _MAX_SECONDS)
+    if null.any():
+        problems += [
+            Problem("bad_timestamp", f"{wrong} s since 1970 is beyond the years 1678 to 2262")
+            for wrong in seconds[null].tolist()
+        ]
+        seconds = np.where(null, 0, seconds)
+    # One that is absent reads as 1970.
+    for at in np.flatnonzero((seconds == 0) & (nanos == 0)).tolist():
+        null[at] |= not messages[at].HasField("timestamp")
+    return pa.array(seconds * _NANOS + nanos, mask=null).view(TIMESTAMP)
 
 
 # -- events to batches -------------------------------------------------------------------------------------------------
@@ -373,14 +445,10 @@ def _transpose(schema: pa.Schema, rows: list[tuple[Any, ...]], problems: list[Pr
 # -- both ------------------------------------------------------------------------------------------------------------
 
 
-def _labels(values: list[str] | list[str | None]) -> pa.Array:
+def _labels(values: tuple[str, ...]) -> pa.Array:
+    if values and values.count(values[0]) == len(values):
+        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(values), np.int32)), pa.array(values[:1], TEXT))
     return pa.array(values, LABEL)
-
-
-def _count_not_finite(values: list[float], problems: list[Problem]) -> None:
-    if not all(map(math.isfinite, values)):
-        wrong = [value for value in values if not math.isfinite(value)]
-        problems.append(Problem("not_finite", f"reward is {wrong[-1]}", count=len(wrong)))
 
 
 def _assemble(

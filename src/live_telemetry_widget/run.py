@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from live_telemetry_widget import about, slices
+from live_telemetry_widget import about, exchange, lazy, slices
 from live_telemetry_widget.decode import check_decode, with_columns
 from live_telemetry_widget.errors import ClosedError, ConnectError, WaitTimeoutError
+from live_telemetry_widget.lens import AgentFrames
 from live_telemetry_widget.report import kept
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
     from live_telemetry_widget.about import RunInfo
     from live_telemetry_widget.client import TrainerClient
     from live_telemetry_widget.decode import Decode, StepFrame
+    from live_telemetry_widget.exports import Format, Written
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.frames import RunFrames
+    from live_telemetry_widget.lazy import LazySteps
     from live_telemetry_widget.live import LiveView
     from live_telemetry_widget.recorder import Recorded, Tape
-    from live_telemetry_widget.report.kept import Embed
+    from live_telemetry_widget.report.kept import Embed, Summary
     from live_telemetry_widget.report.page import Report
     from live_telemetry_widget.report.plots import Plots
     from live_telemetry_widget.schema import RunState
@@ -171,6 +174,45 @@ class Run:
     def episodes_arrow(self) -> pa.Table:
         """:attr:`episodes` as an Arrow table."""
         return self._loaded().episodes_table()
+
+    def lazy_steps(self) -> LazySteps:
+        """Return the steps as a stream of record batches, for a run larger than memory; nothing is read yet.
+
+        Returns
+        -------
+        LazySteps
+            DuckDB reads it by its name; ``.reader(columns, where=...)`` is a ``pyarrow.RecordBatchReader``, ``.to_polars()`` a LazyFrame.
+        """
+        return lazy.of_frames(self._loaded())
+
+    def export(self, path: str | os.PathLike[str], format: Format | None = None) -> Written:  # noqa: A002 - what everybody calls it
+        """Write the run as it stands to files that other programs read.
+
+        Parameters
+        ----------
+        path
+            ``NAME.parquet``, ``NAME.arrow`` or ``NAME.csv``: the steps; the episodes' records go to ``NAME.episodes.parquet`` beside it.
+            ``NAME.jsonl``: the events, as a worker prints them. A directory for ``"huggingface"`` and ``"minari"`` (``.../lake-v0``).
+        format
+            ``"parquet"``, ``"arrow"``, ``"csv"``, ``"jsonl"``, ``"huggingface"`` or ``"minari"``; by the end of `path` when not given.
+
+        Returns
+        -------
+        Written
+            ``paths``, how many ``steps`` and ``episodes``, and how many episodes were ``left_out``: Minari takes whole ones only.
+
+        Raises
+        ------
+        RecordingError
+            It cannot be written there.
+        MissingPackageError
+            Minari is not installed.
+        NoDataError
+            No episode is whole enough for Minari.
+        """
+        return exchange.export(
+            self._loaded(), about.row_of(self._feed), pathlib.Path(path), format, lambda: about.card(self._feed)
+        )
 
     def episode(
         self, number: int, *, agent: str | None = None, worker: str | None = None, decode: Decode = "auto"
@@ -476,7 +518,8 @@ class Run:
             Show only this agent; all of them otherwise.
         embed
             What a saved notebook keeps for those who open it without a kernel, as of when the view is shown: ``"summary"`` (at first),
-            the totals, the return curve and some rows; ``"none"``, only that there was a view. None: as it was chosen last.
+            the totals, the return curve and some rows; ``"full"``, the interactive report of :meth:`to_html` too, in less than a megabyte;
+            ``"none"``, only that there was a view. None: as it was chosen last.
         compare
             Other runs, whose curves are drawn over this one's, live or ended; ``()``: none any more. None: as it was chosen last.
 
@@ -496,6 +539,19 @@ class Run:
                 runs = list(compare)
                 view.compare([run.feed for run in runs], runs)
             return view.widget
+
+    def summary(self, agent: str | None = None) -> Summary:
+        """Return the totals, the return curve and some rows as of now; as the last line of a cell they are shown without any widget.
+
+        So they are in the saved notebook for whoever opens it, also where a view needs a kernel.
+
+        Parameters
+        ----------
+        agent
+            Only this agent's; all of them otherwise.
+        """
+        frames = self._loaded()
+        return kept.Summary(self._feed, frames if agent is None else AgentFrames(frames, agent), agent)
 
     @property
     def plot(self) -> Plots:

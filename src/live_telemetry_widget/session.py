@@ -7,12 +7,13 @@ import pathlib
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Self
 
 import pandas as pd
 import pyarrow as pa
 
-from live_telemetry_widget import recorder
+from live_telemetry_widget import lazy, recorder, slices
 from live_telemetry_widget._spill import parse_limit
 from live_telemetry_widget.client import DEFAULT_ADDRESS, RunDetails, RunInfo, check_address
 from live_telemetry_widget.errors import ClosedError, RunNotFoundError, WaitTimeoutError
@@ -22,7 +23,7 @@ from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.hub import TelemetryAsyncHub
 from live_telemetry_widget.run import Run
 from live_telemetry_widget.schema import EPISODES
-from live_telemetry_widget.store import FILE_NAME, Store, not_found
+from live_telemetry_widget.store import FILE_NAME, RunRow, Store, not_found
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.bridge import TelemetryBridge
     from live_telemetry_widget.exports import Source
+    from live_telemetry_widget.lazy import LazySteps
     from live_telemetry_widget.recorder import Tape
-    from live_telemetry_widget.store import RunRow
     from live_telemetry_widget.view.widget import LiveTelemetryWidget
     from live_telemetry_widget.watch import LiveTelemetryController
 
@@ -138,6 +139,29 @@ class Client:
             elif record is not None and not held.is_recorded_in(record):
                 held.keep(recorder.record(held.feed, record))
             return held
+
+    def compare(self, runs: Iterable[str] | Mapping[str, str]) -> pd.DataFrame:
+        """Return the episodes of several runs as one frame, to be grouped or drawn by its first column.
+
+        Parameters
+        ----------
+        runs
+            Their ids, or a mapping of labels to ids.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``run`` (category: the id or label), ``nth`` (int64: the episode's place among those of its agent of its worker, from 0), then
+            the columns of :attr:`Run.episodes`; further columns that a run lacks are missing there.
+
+        Raises
+        ------
+        RunNotFoundError
+            There is no such run; the message names the nearest.
+        ValueError
+            No run is given.
+        """
+        return _compared(self, f"the daemon at {self.address}", runs)
 
     def watch(
         self,
@@ -283,6 +307,18 @@ def _moment(nanoseconds: int | None) -> pd.Timestamp | None:
     return None if nanoseconds is None else pd.Timestamp(nanoseconds, unit="ns", tz="UTC")
 
 
+def _compared(of: Client | Recording, where: str, runs: Iterable[str] | Mapping[str, str]) -> pd.DataFrame:
+    asked = dict(runs) if isinstance(runs, Mapping) else {run_id: run_id for run_id in runs}
+    if not asked or isinstance(runs, str):
+        msg = f"runs is {runs!r}; give the ids of some runs, like ['a', 'b']"
+        raise ValueError(msg)
+    known = [info.run_id for info in of._infos()]  # noqa: SLF001 - of this module
+    for run_id in asked.values():
+        if run_id not in known:
+            raise not_found(run_id, where, [RunRow(name, 0) for name in known])
+    return slices.tidy({label: of.run(run_id).episodes_arrow for label, run_id in asked.items()})
+
+
 def _latest(infos: list[RunInfo], where: str) -> str:
     if not infos:
         msg = f"{where} has no runs yet; start one with: live-telemetry run --daemon ADDRESS -- COMMAND"
@@ -339,8 +375,12 @@ class Recording:
             row = self._source.run(run_id)
             if row is None:
                 raise not_found(run_id, f"the recording {self.path}", self._source.runs())
-            held = self._runs[run_id] = RecordedRun(_RecordedFeed(row, self._source))
+            held = self._runs[run_id] = RecordedRun(_RecordedFeed(row, self._source), owner=self)
         return held
+
+    def compare(self, runs: Iterable[str] | Mapping[str, str]) -> pd.DataFrame:
+        """Return the episodes of several runs as one frame; see :meth:`Client.compare`."""
+        return _compared(self, f"the recording {self.path}", runs)
 
     def latest(self) -> RecordedRun:
         """Return the run that was made last.
@@ -377,9 +417,13 @@ def _source(path: pathlib.Path) -> Source:
 class RecordedRun(Run):
     """A run out of a recording: a :class:`Run` that reads one episode without reading them all."""
 
-    def __init__(self, feed: _RecordedFeed) -> None:
-        super().__init__(feed)
+    def __init__(self, feed: _RecordedFeed, owner: object) -> None:
+        super().__init__(feed, owner)
         self._recorded = feed
+
+    def lazy_steps(self) -> LazySteps:
+        """Return the steps as they are recorded, a batch at a time; see :meth:`Run.lazy_steps`."""
+        return self._recorded.lazy_steps()
 
     def _frames_with(self, number: int) -> RunFrames:
         if self._recorded.read_all:
@@ -427,6 +471,10 @@ class _RecordedFeed(RunFeed):
             self._frames.append_episodes(batch)
         if self.finished:
             self._frames.settle()
+
+    def lazy_steps(self) -> LazySteps:
+        """Return the steps as they are recorded."""
+        return lazy.of_source(self._source, self.run_id)
 
     def first_record(self) -> pa.Table:
         """Return the first record of an episode, if there is any, without reading more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import difflib
 import operator
@@ -9,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from live_telemetry_widget import _columns, query
+from live_telemetry_widget import _arrow, _columns, query
 from live_telemetry_widget.decode import StepFrame
 from live_telemetry_widget.errors import RunNotFoundError
+from live_telemetry_widget.schema import LABEL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pyarrow as pa
+    from collections.abc import Mapping, Sequence
 
     from live_telemetry_widget.frames import RunFrames
 
@@ -103,6 +104,30 @@ def no_episode(frames: RunFrames, number: int, agent: str | None, worker: str | 
 def _hint(what: str, asked: str | None, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(asked, names, 1, 0.5) if asked and asked not in names else []
     return f"did you mean {what}={near[0]!r}?" if near else ""
+
+
+def tidy(runs: Mapping[str, pa.Table]) -> pd.DataFrame:
+    """Return the episodes of several runs (their labels, and tables of episodes) as one frame, with ``run`` and ``nth`` before the others.
+
+    >>> import pyarrow as pa
+    >>> table = pa.table({"worker_id": ["", ""], "agent_id": ["", ""], "total_reward": [0.5, 1.0], "seq_id": [1, 2]})
+    >>> tidy({"a": table, "b": table.slice(1)})[["run", "nth", "total_reward"]].values.tolist()
+    [['a', 0, 0.5], ['a', 1, 1.0], ['b', 0, 1.0]]
+    """
+    batches: list[pa.RecordBatch] = []
+    core = pa.schema([])
+    for label, table in runs.items():
+        nth: collections.Counter[tuple[str, str]] = collections.Counter()
+        places: list[int] = []
+        for stream in zip(table.column("worker_id").to_pylist(), table.column("agent_id").to_pylist(), strict=True):
+            places.append(nth[stream])
+            nth[stream] += 1
+        named = table.add_column(0, "nth", pa.array(places, pa.int64()))
+        named = named.add_column(0, "run", pa.array([label] * len(places), LABEL))
+        # Up to seq_id the columns are those of every run; then come what each worker says.
+        core = pa.schema(list(named.schema)[: named.schema.get_field_index("seq_id") + 1])
+        batches += named.to_batches() or [_arrow.empty(named.schema)]
+    return _columns.to_frame(_arrow.merge(core, batches))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -125,6 +125,8 @@ class NotebookPage:
         self.command("apputils:change-theme", theme=name)
         light = "false" if "Dark" in name else "true"
         self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached")
+        # JupyterLab takes its splash screen away twice, which is an error in its console, when the next change comes too soon.
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached")
 
     def number(self, testid: str) -> int:
         """Return the number that stands in an element."""

@@ -80,6 +80,36 @@ def test_a_report_is_the_view_over_its_own_file_without_any_network(
     assert shown.console == []
 
 
+def test_an_episode_of_a_report_is_replayed(
+    lake: ltw.Run, tmp_path: pathlib.Path, open_file: Callable[..., tuple[NotebookPage, list[str]]]
+) -> None:
+    shown, refused = open_file(lake.to_html(tmp_path / "report.html").path)
+    page = shown.page
+    where = page.get_by_test_id("ltw-where")
+    last = len(lake.episode(218)) - 1
+    shown.wait(lambda: shown.number("ltw-steps-count"), "the view")
+    # Stand still, go to the episode before, to its first step, and play from there to its end.
+    page.get_by_test_id("ltw-play").click()
+    shown.wait(lambda: "episode 219" in where.inner_text(), "the newest episode")
+    page.get_by_test_id("ltw-before").click()
+    shown.wait(lambda: "episode 218, step 0" in where.inner_text(), "the first step of the episode before")
+    page.get_by_test_id("ltw-speed").select_option("8")
+    page.get_by_test_id("ltw-play").click()
+    shown.wait(lambda: f"episode 218, step {last}" in where.inner_text(), "its last step")
+    # What the run's steps say of the map was counted when the report was written.
+    page.get_by_test_id("ltw-layers").click()
+    for layer in ("heat", "policy"):
+        page.get_by_test_id(f"ltw-layer-{layer}").check()
+    page.keyboard.press("Escape")
+    page.get_by_test_id("ltw-compare").click()
+    page.get_by_test_id("ltw-compare-episode").fill("0")
+    page.get_by_test_id("ltw-compare-show").click()
+    shown.wait(page.get_by_test_id("ltw-grid-other").is_visible, "the other episode")
+    shown.settle()
+    page.screenshot(path=SHOTS / "report-replay.png")
+    assert (refused, shown.console) == ([], [])
+
+
 def test_a_report_says_what_can_be_said_when_scripts_are_off_or_its_data_is_broken(
     lake: ltw.Run, tmp_path: pathlib.Path, open_file: Callable[..., tuple[NotebookPage, list[str]]]
 ) -> None:

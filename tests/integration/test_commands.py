@@ -133,6 +133,20 @@ def test_an_exported_table_opens_everywhere_as_it_is(data_dir: pathlib.Path, tmp
             assert again.problems.empty
 
 
+def test_formats_of_others_are_exported(data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    run("export", "lake", "-o", tmp_path / "out.csv", "--data-dir", data_dir)
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 753
+    assert len(pd.read_csv(tmp_path / "out.episodes.csv")) == 150
+    run("export", "lake", "--format", "huggingface", "-o", tmp_path / "hf", "--data-dir", data_dir)
+    assert len(pl.read_parquet(str(tmp_path / "hf" / "steps" / "*.parquet"))) == 753
+    assert "data_files: steps/*.parquet" in (tmp_path / "hf" / "README.md").read_text(encoding="utf-8")
+    run("export", "lake", "--format", "minari", "-o", tmp_path / "lake-v0", "--data-dir", data_dir)
+    assert json.loads((tmp_path / "lake-v0" / "data" / "metadata.json").read_text())["total_steps"] == 753
+    assert "no name of a Minari dataset" in run(
+        "export", "lake", "--format", "minari", "-o", tmp_path / "lake", "--data-dir", data_dir, code=1
+    )
+
+
 def test_exported_lines_can_be_published_again(
     data_dir: pathlib.Path, tmp_path: pathlib.Path, daemon: ltw.Server
 ) -> None:

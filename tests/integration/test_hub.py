@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 import live_telemetry_widget as ltw
+from live_telemetry_widget import hub as hub_module
 from live_telemetry_widget.hub import Arrival, Ended
 from live_telemetry_widget.proto import trainer_pb2 as wire
 from live_telemetry_widget.proto import trainer_pb2_grpc
@@ -116,7 +117,11 @@ def test_a_generation_1_daemon_that_resends_fails_on_episodes_and_sends_broken_t
 
 
 def test_a_hub_fed_by_hand_needs_no_daemon_and_tells_subscribers() -> None:
-    with ltw.TelemetryAsyncHub() as hub, hub.bus.subscribe() as arrivals:
+    with (
+        ltw.TelemetryAsyncHub() as hub,
+        hub.bus.subscribe() as arrivals,
+        hub.bus.subscribe(most_bytes=1) as narrow,
+    ):
         run = ltw.Run(hub.subscribe_run("mine"))
         for i in range(100):
             hub.submit_step({"run_id": "mine", "episode": 0, "step_index": i, "reward": 0.5, "note": "x"})
@@ -132,6 +137,8 @@ def test_a_hub_fed_by_hand_needs_no_daemon_and_tells_subscribers() -> None:
         steps = [item for item in got if isinstance(item, Arrival) and item.kind == "steps"]
         assert sum(item.batch.num_rows for item in steps) == sum(item.new.num_rows for item in steps) == 101
         assert got[-1] == Ended("mine", ltw.RunState.COMPLETED, "")
+        assert narrow.dropped == len(got) - 1
+        assert narrow.drain() == got[-1:]
         with pytest.raises(ValueError, match="not subscribed"):
             hub.submit_step({"run_id": "other", "episode": 0, "step_index": 0})
         hub.unsubscribe_run("mine")
@@ -150,3 +157,68 @@ def test_what_is_fed_before_stop_is_not_lost() -> None:
     assert feed.link.state == "closed"
     with pytest.raises(ltw.ClosedError, match="start"):
         hub.submit_step({"run_id": "mine", "episode": 0, "step_index": 0})
+
+
+def test_who_feeds_faster_than_the_hub_takes_waits_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "_MAX_FED", 50)
+    held, free = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        held.set()
+        assert free.wait(30)
+
+    with ltw.TelemetryAsyncHub() as hub, concurrent.futures.ThreadPoolExecutor(2) as threads:
+        feed = hub.subscribe_run("mine")
+        hub.listen_runs(hold)
+        hub.complete_run("another")  # whose news hold the hub's thread
+        try:
+            assert held.wait(30)
+
+            def submit(agent: str) -> None:
+                for i in range(300):
+                    hub.submit_step({"run_id": "mine", "agent_id": agent, "episode": 0, "step_index": i})
+
+            feeding = [threads.submit(submit, agent) for agent in ("left", "right")]
+            wait_for(lambda: len(hub._fed) == 50, "a full queue")
+            assert not concurrent.futures.wait(feeding, timeout=0.05).done
+            assert len(hub._fed) == 50
+        finally:
+            free.set()
+        for done in feeding:
+            done.result(30)
+        assert feed.wait_until(lambda: feed.frames.step_count == 600, 30)
+
+
+def test_who_waits_for_room_is_told_when_the_hub_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "_MAX_FED", 5)
+    held, free = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        held.set()
+        assert free.wait(30)
+
+    hub = ltw.TelemetryAsyncHub().start()
+    feed = hub.subscribe_run("mine")
+    hub.listen_runs(hold)
+    hub.complete_run("another")
+    taken = 0
+
+    def submit() -> None:
+        nonlocal taken
+        for i in range(10):
+            hub.submit_step({"run_id": "mine", "episode": 0, "step_index": i})
+            taken += 1
+
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        try:
+            assert held.wait(30)
+            feeding = threads.submit(submit)
+            wait_for(lambda: len(hub._fed) == 5, "a full queue")
+            stopping = threads.submit(hub.stop, 30)
+            wait_for(lambda: hub._loop is None, "the hub to be told to stop")
+        finally:
+            free.set()
+        stopping.result(30)
+        with pytest.raises(ltw.ClosedError, match="start"):
+            feeding.result(30)
+    assert feed.frames.step_count == taken == 5

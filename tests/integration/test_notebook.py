@@ -29,9 +29,9 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 PLOT = "application/vnd.plotly.v1+json"
 
 
-def execute(folder: pathlib.Path, **env: str) -> dict[str, list[dict[str, Any]]]:
-    """Execute the quickstart in a folder; return the outputs of each cell by the cell's id."""
-    notebook = nbformat.read(QUICKSTART, as_version=4)
+def execute(folder: pathlib.Path, path: pathlib.Path = QUICKSTART, **env: str) -> dict[str, list[dict[str, Any]]]:
+    """Execute a notebook in a folder; return the outputs of each cell by the cell's id."""
+    notebook = nbformat.read(path, as_version=4)
     # ipykernel warns of its own sockets on this machine.
     client = NotebookClient(
         notebook, timeout=90, extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(folder)}}
@@ -108,6 +108,32 @@ def test_the_quickstart_opened_by_hand_starts_what_it_needs_and_ends_it(tmp_path
 
     if pathlib.Path("/proc/self").exists():
         wait_for(lambda: not left(), "the daemon to end with its kernel")
+
+
+def test_the_investigation_finds_why_episodes_fail(tmp_path: pathlib.Path) -> None:
+    cells = execute(tmp_path, ROOT / "notebooks" / "episodes.ipynb")
+    assert VIEW in cells["replay"][0]["data"]
+    assert "text/html" in cells["run"][0]["data"]
+    assert shown(cells["picture"], "image/gif")
+    (said,) = (output["text"] for output in cells["because"] if output.get("name") == "stdout")
+    found = re.match(
+        r"(\d+) late failures, each after a move that it knew to be worse; epsilon was 0\.0\d at most", said
+    )
+    assert found, said
+    assert int(found[1]) == len(shown(cells["failures"]).splitlines()) - 1 > 0
+    (parted,) = (output["text"] for output in cells["compare"] if output.get("name") == "stdout")
+    assert re.match(r"episodes \d+ and \d+ part at step \d", parted)
+
+
+def test_the_report_notebook_leaves_files_for_those_without_a_kernel(tmp_path: pathlib.Path) -> None:
+    cells = execute(tmp_path, ROOT / "notebooks" / "report.ipynb")
+    assert "300" in shown(cells["summary"], "text/html")
+    (said,) = (output["text"] for output in cells["report"] if output.get("name") == "stdout")
+    assert "300 episodes" in said
+    for name in ("report.html", "failures.html", "static.html"):
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert sum(int(line.split()[-1]) for line in shown(cells["numbers"]).splitlines()[1:]) == 300
+    assert shown(cells["visits"], PLOT)["data"][0]["type"] == "heatmap"
 
 
 @pytest.fixture

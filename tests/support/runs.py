@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 from typing import TYPE_CHECKING, Any
 
 import live_telemetry_widget as ltw
+from live_telemetry_widget.worker import demo
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Iterator
 
 
@@ -28,3 +32,11 @@ def run_of(events: Iterable[dict[str, Any]], run_id: str = "r") -> Iterator[ltw.
     # The data stays; the hub's thread does not.
     yield run
     run.close()
+
+
+def played(*arguments: str) -> list[dict[str, Any]]:
+    """Return the events that the demo worker tells, played in this process."""
+    out = io.StringIO()
+    options: argparse.Namespace = demo._parser().parse_args(arguments)
+    demo.train(options, out)
+    return [json.loads(line) for line in out.getvalue().splitlines()]

@@ -51,3 +51,22 @@ def test_unsubscribe_wakes_who_waits() -> None:
 def test_capacity_must_be_positive() -> None:
     with pytest.raises(ValueError, match="capacity is 0"):
         RunBus[str]().subscribe(capacity=0)
+
+
+def test_a_queue_is_bounded_in_bytes_too_and_keeps_the_newest_whatever_it_weighs() -> None:
+    bus = RunBus[bytes](len)
+    light, heavy = bus.subscribe(), bus.subscribe(most_bytes=100)
+    for size in (40, 50, 20, 30):
+        bus.publish(bytes(size))
+    assert ([len(item) for item in heavy.drain()], heavy.dropped) == ([50, 20, 30], 1)
+    bus.publish(bytes(10))
+    bus.publish(bytes(1_000))
+    assert (heavy.pending, len(heavy.next(timeout=0)), heavy.dropped) == (1, 1_000, 2)
+    bus.publish(bytes(100))  # what was taken weighs nothing any more
+    assert (heavy.pending, heavy.dropped) == (1, 2)
+    assert (light.pending, light.dropped) == (7, 0)
+
+
+def test_bytes_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="most_bytes is 0"):
+        RunBus[str]().subscribe(most_bytes=0)

@@ -40,8 +40,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ),
     ("normalize", "store", "client", "query", "decode", "gridpaint", "curves"),
     ("frames", "worker", "daemon", "exports"),
-    ("feed", "lens", "slices", "_follow", "hub", "recorder", "controls"),
-    ("about", "bridge", "report", "view"),
+    ("feed", "lens", "slices", "lazy", "minari_files", "_follow", "hub", "recorder", "controls"),
+    ("about", "exchange", "bridge", "report", "view"),
     ("live", "run"),
     ("session", "watch", "embedded", "listing", "commands", "report_command", "cli", "__main__", "__init__"),
 )
@@ -73,9 +73,10 @@ NEIGHBOURS = {
 #: Who may import a library that shapes what is written around it. Types alone (TYPE_CHECKING) are free.
 ONLY = {
     "anywidget": {"view"},
-    "gymnasium": {"worker"},
+    "gymnasium": {"minari_files", "worker"},
     "grpc": {"client", "daemon", "proto", "worker"},
     "pandas": {"_columns", "about", "decode", "report", "run", "session", "slices"},
+    "minari": {"minari_files"},
     "PIL": {"gridpaint", "report"},
     "plotly": {"report"},
     "sqlite3": {"_database", "daemon"},

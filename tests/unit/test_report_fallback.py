@@ -144,12 +144,27 @@ def test_one_agents_view_keeps_that_agents_numbers(hub: TelemetryAsyncHub) -> No
 
 def test_what_is_kept_can_be_chosen(hub: TelemetryAsyncHub) -> None:
     run = fill(hub, "mine", 2)
+    hub.complete_run("mine")
+    run.wait(timeout=10)
     assert set(run.view(embed="none")._repr_mimebundle_()[0]) == {WIDGET, "text/plain"}  # type: ignore[index]
     assert "text/html" not in run._repr_mimebundle_()[0], "the last choice stands"
     assert "text/html" in run.view(embed="summary")._repr_mimebundle_()[0]  # type: ignore[index]
+    full = run.view(embed="full")._repr_mimebundle_()[0]["text/html"]  # type: ignore[index]
+    assert '<iframe sandbox="allow-scripts"' in full
+    assert "<script" not in full, "the page in the frame is escaped"
+    assert len(json.dumps(full)) < 1_000_000
     with pytest.raises(ValueError, match="embed is 'all'; give one of 'summary'"):
         run.view(embed="all")  # type: ignore[arg-type]
     run.close()
+
+
+def test_a_summary_is_shown_without_a_widget(hub: TelemetryAsyncHub) -> None:
+    run = fill(hub, "mine", 7)
+    hub.complete_run("mine")
+    run.wait(timeout=10)
+    summary = run.summary()
+    assert "Episodes: 7" in repr(summary)
+    assert "7" in Seen(summary._repr_html_()).texts
 
 
 def test_a_widgets_state_and_bundle_stay_far_under_a_megabyte(hub: TelemetryAsyncHub) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,13 @@ import pandas as pd
 import pytest
 
 import live_telemetry_widget as ltw
+from live_telemetry_widget import normalize
 from live_telemetry_widget.decode import StepFrame
 from live_telemetry_widget.errors import NoDataError, QueryError, RunNotFoundError
-from live_telemetry_widget.worker import demo
-from tests.support.runs import run_of
+from live_telemetry_widget.store import RunRow, Store
+from tests.support.runs import played, run_of
 
 if TYPE_CHECKING:
-    import argparse
     import pathlib
     from collections.abc import Iterator
 
@@ -28,13 +27,6 @@ if TYPE_CHECKING:
 def sample(sample_events: list[dict[str, Any]]) -> Iterator[ltw.Run]:
     with run_of(sample_events) as run:
         yield run
-
-
-def played(*arguments: str) -> list[dict[str, Any]]:
-    out = io.StringIO()
-    options: argparse.Namespace = demo._parser().parse_args(arguments)
-    demo.train(options, out)
-    return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -348,3 +340,41 @@ def test_what_cannot_be_played_again_says_why() -> None:
     both = [{**step, **payload, "step_index": i, "episode_seed": i} for i in (0, 1)]
     with run_of(both) as run, pytest.raises(NoDataError, match=r"several seeds: \[0, 1\]"):
         run.seed_for(0)
+
+
+# -- several runs ------------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_compared_in_one_tidy_frame(tmp_path: pathlib.Path) -> None:
+    def steps(run_id: str, first: int, **further: Any) -> Any:
+        events = [
+            {"type": "step", "episode": first + i, "step_index": 0, "reward": float(i), "agent_id": f"{run_id}{i % 2}"}
+            for i in range(4)
+        ]
+        records = [
+            {**event, "type": "episode", "steps": 1, "total_reward": event["reward"], **further} for event in events
+        ]
+        return (
+            normalize.steps_from_events(events, run_id=run_id).batch,
+            normalize.episodes_from_events(records, run_id=run_id).batch,
+        )
+
+    with Store.open(tmp_path) as store:
+        for run_id, first, further in (("a", 0, {"lr": 1}), ("b", 7, {"lr": 0.5, "note": "x"})):
+            store.commit([], [RunRow(run_id, 7, created_at=1)])
+            for kind, batch in zip(("steps", "episodes"), steps(run_id, first, **further), strict=True):
+                store.append(run_id, kind, [batch])  # type: ignore[arg-type]
+    with ltw.open(tmp_path) as recording:
+        frame = recording.compare(["a", "b"])
+        assert list(frame.columns[:4]) == ["run", "nth", "run_id", "worker_id"]
+        assert str(frame["run"].dtype) == str(frame["agent_id"].dtype) == "category"
+        assert frame.groupby("run", observed=True)["total_reward"].sum().to_dict() == {"a": 6.0, "b": 6.0}
+        assert frame["nth"].tolist() == [0, 0, 1, 1] * 2
+        assert frame["lr"].tolist() == [1.0] * 4 + [0.5] * 4
+        assert frame["note"].isna().tolist() == [True] * 4 + [False] * 4
+        assert recording.compare({"before": "a"})["run"].unique().tolist() == ["before"]
+        with pytest.raises(RunNotFoundError, match="no run 'bb' among its 2; nearest: b"):
+            recording.compare(["a", "bb"])
+        for none in ([], "ab"):
+            with pytest.raises(ValueError, match="give the ids of some runs"):
+                recording.compare(none)

@@ -23,7 +23,7 @@ from live_telemetry_widget import _expression, grids
 from live_telemetry_widget.errors import TelemetryError
 from live_telemetry_widget.lens import AgentFrames
 from live_telemetry_widget.report import choice, facts, fallback, sheet
-from live_telemetry_widget.view import encode, messages
+from live_telemetry_widget.view import encode, layers_question, messages
 from live_telemetry_widget.view.artist import Artist, steps_of
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ _BLOCK: Final = 4_096
 _SAMPLE: Final = 1_500
 _ATTEMPTS: Final = 6
 _REMEMBERED: Final = 5_000
+#: Layers are counted for so many agents apart, and over so many steps at a time.
+_MOST_AGENTS: Final = 16
+_COUNTED: Final = 65_536
 _STATIC: Final = pathlib.Path(encode.__file__).parent / "static"
 
 
@@ -100,6 +103,22 @@ def write(  # noqa: PLR0913 - what a report can be, by name
 ) -> Report:
     """Write a report of a run; see :meth:`Run.to_html <live_telemetry_widget.run.Run.to_html>`, which this is."""
     path = pathlib.Path(path)
+    html, held = make(feed, episodes=episodes, where=where, agent=agent, limit=limit, static=static)
+    data = html.encode()
+    _put(path, data)
+    return Report(path, len(data), *held)
+
+
+def make(  # noqa: PLR0913 - as above
+    feed: RunFeed,
+    *,
+    episodes: int | Iterable[int] | None = None,
+    where: str | None = None,
+    agent: str | None = None,
+    limit: int = LIMIT,
+    static: bool = False,
+) -> tuple[str, tuple[int, int, tuple[str, ...]]]:
+    """Return the page, and what is in it: episodes, steps, notes."""
     chosen = choice.choose(feed.frames, episodes=episodes, where=where, agent=agent)
     taken = facts.take(feed, feed.frames if agent is None else AgentFrames(feed.frames, agent), agent)
     notes = [_about(taken), *chosen.said]
@@ -107,8 +126,7 @@ def write(  # noqa: PLR0913 - what a report can be, by name
         html, held, steps = sheet.page(taken, chosen.episodes, notes, limit)
     else:
         html, held, steps = _Page(feed, chosen, taken, notes).within(limit)
-    _put(path, html.encode())
-    return Report(path, len(html.encode()), held, steps, tuple(notes))
+    return html, (held, steps, tuple(notes))
 
 
 def _about(taken: facts.Facts) -> str:
@@ -136,7 +154,26 @@ class _Page:
         self._artist = Artist(feed)
         self._drawn: dict[tuple[str | None, ...], tuple[str, str]] = {}
         self._episodes = packed(encode.to_page(chosen.episodes))
+        self._layers = packed(json.dumps(self._sums()).encode())
         self._parts = {name: _bundle(name) for name in ("report.js", "report.css")}
+
+    def _sums(self) -> dict[str, Any]:
+        """Return what the picture's layers show, of all episodes that were chosen: counted here, for a page may hold only some of the steps."""
+        steps = self._chosen.take(np.ones(self._chosen.episodes.num_rows, bool))
+        agents = self._taken.agents
+        of: list[dict[str, Any]] = []
+        for agent in [None, *(agents[:_MOST_AGENTS] if len(agents) > 1 else [])]:
+            sums = layers_question.Sums(self._artist.game, agent)
+            for first in range(0, steps.num_rows, _COUNTED):
+                sums.add(steps.slice(first, _COUNTED))
+                if sums.full:
+                    break
+            visits = sorted(sums.visits.items(), key=lambda item: -item[1])
+            values = [[spot.context, spot.row, spot.col, list(known.items())] for spot, known in sums.values.items()]
+            of.append(
+                {"agent": agent, "full": sums.full, "visits": [[*at, count] for at, count in visits], "values": values}
+            )
+        return {"game": self._artist.game, "names": grids.ACTIONS, "of": of}
 
     def within(self, limit: int) -> tuple[str, int, int]:
         """Return the page, and how many episodes and steps are in it."""
@@ -236,7 +273,7 @@ class _Page:
             json={"steps": _json_columns(chosen.steps), "episodes": _json_columns(chosen.episodes)},
             nulls={"steps": _null_columns(chosen.steps), "episodes": _null_columns(chosen.episodes)},
         )
-        texts = {"meta": packed(json.dumps(meta).encode()), "episodes": self._episodes}
+        texts = {"meta": packed(json.dumps(meta).encode()), "episodes": self._episodes, "layers": self._layers}
         texts |= {f"{name}-{i}": text for i, (_, parts) in enumerate(blocks) for name, text in parts.items()}
         data = "\n".join(f'<script type="text/plain" id="ltw-{name}">{text}</script>' for name, text in texts.items())
         script = self._parts["report.js"]

@@ -1,0 +1,138 @@
+"""Runs as files of others' formats: what is in them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import minari
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import live_telemetry_widget as ltw
+from live_telemetry_widget import exports
+from live_telemetry_widget.errors import MissingPackageError, NoDataError, RecordingError
+from tests.support.runs import played, run_of
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def lake() -> Iterator[ltw.Run]:
+    with run_of(played("--env", "FrozenLake-v1", "--episodes", "6")) as run:
+        yield run
+
+
+def load(path: pathlib.Path) -> minari.MinariDataset:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Minari's own, about itself
+        return minari.MinariDataset(path / "data")
+
+
+def test_a_minari_dataset_has_the_environment_the_seeds_and_the_names(lake: ltw.Run, tmp_path: pathlib.Path) -> None:
+    written = lake.export(tmp_path / "lake-v0", format="minari")
+    assert (written.steps, written.episodes, written.left_out) == (len(lake.steps), 6, 0)
+    dataset = load(tmp_path / "lake-v0")
+    assert dataset.id == "lake-v0"
+    env = dataset.recover_environment()
+    assert env.spec is not None
+    assert env.spec.id == "FrozenLake-v1"
+    assert env.unwrapped.desc.shape == (4, 4)  # type: ignore[attr-defined]
+    env.close()
+    metadata = list(dataset.storage.get_episode_metadata(range(6)))
+    assert [(m["seed"], m["episode"], m["agent_id"]) for m in metadata] == [(n, n, "q_agent") for n in range(6)]
+    episode = list(dataset.iterate_episodes())[3]
+    steps = lake.episode(3)
+    assert episode.actions.tolist() == steps["action"].tolist()
+    assert [json.loads(text)["state"] for text in episode.observations] == [
+        *steps["state"],
+        steps["next_state"].iloc[-1],
+    ]
+
+
+def test_an_episode_that_lacks_steps_is_left_out_and_counted(tmp_path: pathlib.Path) -> None:
+    def step(episode: int, index: int) -> dict[str, Any]:
+        return {"type": "step", "episode": episode, "step_index": index, "reward": 1.0 * index, "observation": index}
+
+    events = [step(0, 1), step(1, 0), step(1, 1), step(2, 0), step(2, 2), step(3, 0)]
+    with run_of(events) as run:
+        written = run.export(tmp_path / "gaps-v1", format="minari")
+        assert (written.steps, written.episodes, written.left_out) == (3, 2, 2)
+        whole = list(load(tmp_path / "gaps-v1").iterate_episodes())
+        assert [e.rewards.tolist() for e in whole] == [[0.0, 1.0], [0.0]]
+        assert [e.observations.tolist() for e in whole] == [[0, 1, 1], [0, 0]]
+        with pytest.raises(RecordingError, match="there and not empty"):
+            run.export(tmp_path / "gaps-v1", format="minari")
+        with pytest.raises(
+            RecordingError, match=r"'gaps' is no name of a Minari dataset; give a directory like 'lake-v0'"
+        ):
+            run.export(tmp_path / "gaps", format="minari")
+    with run_of(events[:1]) as run, pytest.raises(NoDataError, match="no whole episode"):
+        run.export(tmp_path / "none-v0", format="minari")
+    assert not (tmp_path / "none-v0").exists()
+
+
+def test_without_minari_it_is_said_what_is_missing(
+    lake: ltw.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "minari", None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'live_telemetry_widget\[minari\]'"):
+        lake.export(tmp_path / "lake-v0", format="minari")
+
+
+def test_a_dataset_for_hugging_face(lake: ltw.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "_SHARD_ROWS", 1)
+    monkeypatch.setattr(exports, "_GROUP_ROWS", 1)
+    monkeypatch.setattr("live_telemetry_widget.exchange._ROWS", 20)
+    folder = tmp_path / "lake"
+    written = lake.export(folder, format="huggingface")
+    head, body = (folder / "README.md").read_text(encoding="utf-8").split("---\n")[1:]
+    card = yaml.safe_load(head)
+    assert {c["config_name"]: c["data_files"] for c in card["configs"]} == {
+        "steps": "steps/*.parquet",
+        "episodes": "episodes/*.parquet",
+    }
+    assert card["size_categories"] == ["n<1K"]
+    assert "game: `FrozenLake-v1`" in body
+    shards = sorted(folder.glob("steps/*.parquet"))
+    assert len(shards) > 1
+    assert {folder / "README.md", *shards} < {*written.paths}
+    read = pl.read_parquet(str(folder / "steps" / "*.parquet"))
+    assert read["reward"].to_list() == lake.steps_arrow["reward"].to_pylist()
+    assert read.schema["agent_id"] == pl.String
+    assert (
+        pq.read_table(folder / "episodes" / "train-00000.parquet")["steps"].to_pylist()
+        == lake.episodes["steps"].tolist()
+    )
+    with pytest.raises(RecordingError, match="holds a dataset already"):
+        lake.export(folder, format="huggingface")
+
+
+def test_an_export_of_a_run_in_memory_is_opened_again(lake: ltw.Run, tmp_path: pathlib.Path) -> None:
+    lake.export(tmp_path / "lake.parquet")
+    with ltw.open(tmp_path / "lake.parquet") as recording:
+        again = recording.run("r")
+        assert again.steps_arrow["observation"] == lake.steps_arrow["observation"]
+        assert again.episodes_arrow.drop_columns(["seq_id"]) == lake.episodes_arrow.drop_columns(["seq_id"])
+        assert again.status == "completed"
+        again.export(tmp_path / "again.csv")
+    read = pl.read_csv(tmp_path / "again.csv")
+    assert read["action"].to_list() == lake.steps["action"].tolist()
+    assert read["episode_seed"].to_list() == lake.steps["episode_seed"].tolist()
+
+
+def test_a_format_that_is_none_is_refused(lake: ltw.Run, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(RecordingError, match=r"does not end in \.parquet, .*give format="):
+        lake.export(tmp_path / "run.xlsx")
+    with pytest.raises(RecordingError, match="format is 'excel'; give one of 'parquet'"):
+        lake.export(tmp_path / "run.xlsx", format="excel")  # type: ignore[arg-type]
+    blocked = tmp_path / "file"
+    blocked.touch()
+    with pytest.raises(RecordingError, match="cannot be written"):
+        lake.export(blocked / "run.csv")
