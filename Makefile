@@ -2,12 +2,13 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 STATIC := src/live_telemetry_widget/view/static
+BENCHMARKS := $(addprefix benchmarks/,$(addsuffix .py,per_step batched emitting memory growth latency merging reading))
 JS_SOURCES := $(wildcard js/src/*.ts js/src/*.css) js/build.mjs js/tsconfig.json
 
-.PHONY: help setup demo test check test-python test-js test-browser bench proto clean
+.PHONY: help setup demo test check test-python test-js test-browser test-sb3 bench proto clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(STATIC)/widget.js .venv/.installed ## virtual environment, packages, bundle
 
@@ -51,11 +52,30 @@ test-browser: setup ## only the tests in a real browser
 	scripts/need-chromium
 	$(BIN)/python -m pytest -q tests/browser
 
-bench: setup ## what things cost, as tables with ratios
-	@for table in benchmarks/*.py; do echo "== $$table"; $(BIN)/python "$$table" || exit 1; done
+test-sb3: setup ## the callback in Stable-Baselines3's own algorithms; their environment is large, so apart
+	@test -x .venv-sb3/bin/python || $(BIN)/python -m venv .venv-sb3
+	@.venv-sb3/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[gymnasium,sb3]' pytest pytest-asyncio pytest-timeout hypothesis
+	.venv-sb3/bin/python -m pytest -q tests/integration/test_sb3.py
+
+bench: setup .venv-bench/.installed ## what things cost, as tables with ratios; QUICK=1 in a minute or two
+	@for table in $(BENCHMARKS); do \
+	  echo "== $$table"; QUICK=$(QUICK) .venv-bench/bin/python "$$table" || exit 1; done
+
+# An environment of its own: what others' loggers bring with them has no business among ours. Where one cannot be had, its row says so.
+.venv-bench/.installed: pyproject.toml constraints.txt | .venv/.installed
+	@echo "installing what the benchmarks compare with"
+	@test -x .venv-bench/bin/python || $(BIN)/python -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[gymnasium]'
+	@.venv-bench/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[bench]' || \
+	  echo "rerun-sdk or tensorboardX could not be installed; their rows say so" >&2
+	@# By itself, because it wants an older pillow than we pin.
+	@.venv-bench/bin/python -m pip install -qq --disable-pip-version-check 'trackio==0.43.0' 'pillow<13' || \
+	  echo "trackio could not be installed; its row says so" >&2
+	@touch $@
 
 proto: setup ## regenerate the wire code
 	$(BIN)/python scripts/gen_proto.py
 
 clean: ## remove what setup made
-	rm -rf .venv js/node_modules $(STATIC) demo-out
+	rm -rf .venv .venv-bench .venv-sb3 js/node_modules $(STATIC) demo-out

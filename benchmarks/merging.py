@@ -8,12 +8,12 @@ should stay near 1, whatever the size.
 
 from __future__ import annotations
 
-import argparse
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from tables import parse
 
 from live_telemetry_widget import normalize
 from live_telemetry_widget.frames import RunFrames
@@ -92,9 +92,10 @@ def seconds(frames: RunFrames, batches: list[pa.RecordBatch]) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parse(__doc__)
     parser.add_argument("--most", type=int, default=SIZES[-1], help="leave out larger runs")
-    most = parser.parse_args().most
+    options = parser.parse_args()
+    most = SIZES[1] if options.quick else options.most
     plain = template()
     print(f"{'held':>10}  {'what':<28}{'us a step':>10}{'ratio':>8}")
     for title, make in (("one agent", one_agent(plain)), (f"{AGENTS} agents x {WORKERS} workers", many_agents(plain))):

@@ -29,7 +29,8 @@ export interface CommMaker {
 export interface Channel {
   /** Whether the kernel has said that it hears. */
   readonly open: boolean;
-  send(message: object): void;
+  /** Returns whether it could be sent. */
+  send(message: object): boolean;
   /** What was asked over it was not answered: have another. */
   failed(): void;
   close(): void;
@@ -75,16 +76,18 @@ export function openChannel(maker: CommMaker, viewId: string, handlers: ChannelH
     });
 
   const lost = (): void => {
+    const again = open && !closed;
     comm = null;
     open = false;
     stopClock();
-    if (!closed) stopClock = clock.after(AGAIN_MS, start);
+    // A kernel that never said hello has nobody who would: another was started, or the view is gone from it.
+    if (again) stopClock = clock.after(AGAIN_MS, start);
   };
 
   const start = (): void => {
     // A host that has another idea of comms, or a kernel that is gone: the widget's comm is asked meanwhile.
     begin().catch(() => {
-      if (comm) drop();
+      drop();
       lost();
     });
   };
@@ -92,7 +95,6 @@ export function openChannel(maker: CommMaker, viewId: string, handlers: ChannelH
   const drop = (): void => {
     const held = comm;
     comm = null;
-    open = false;
     if (held) dispose(held);
   };
 
@@ -102,8 +104,16 @@ export function openChannel(maker: CommMaker, viewId: string, handlers: ChannelH
       return open;
     },
     send(message) {
-      if (!comm) throw new Error("the request channel is closed");
-      comm.send(message);
+      if (!comm || !open) return false;
+      try {
+        comm.send(message);
+        return true;
+      } catch {
+        // The kernel was started anew, and the comm went with it.
+        drop();
+        lost();
+        return false;
+      }
     },
     failed() {
       if (!open) return;
@@ -112,6 +122,7 @@ export function openChannel(maker: CommMaker, viewId: string, handlers: ChannelH
     },
     close() {
       closed = true;
+      open = false;
       stopClock();
       drop();
     },

@@ -1,6 +1,6 @@
 // The episode table.
 
-import type { RunState } from "./run-state.ts";
+import type { Page } from "./page.ts";
 import type { Frames } from "./schedule.ts";
 import { waitingText } from "./steps.ts";
 import { makeTable, type TableView } from "./table.ts";
@@ -12,8 +12,8 @@ const OUTCOMES: Record<string, string> = {
   Running: "ltw-running",
 };
 
-export function makeEpisodes(run: RunState, frames?: Frames): TableView {
-  return makeTable(run, {
+export function makeEpisodes(page: Page, frames?: Frames): TableView {
+  return makeTable(page, {
     table: "episodes",
     title: "Episodes",
     nothing: (held) =>
@@ -21,7 +21,13 @@ export function makeEpisodes(run: RunState, frames?: Frames): TableView {
         .replace("first step", "first episode")
         .replace("a step", "an episode")
         .replace("no steps", "no episodes"),
-    rowClass: ({ frame, index }) => OUTCOMES[String(frame.columns.get("outcome")?.at(index))] ?? "",
+    rowClass: ({ frame, index }) => {
+      const outcome = OUTCOMES[String(frame.columns.get("outcome")?.at(index))] ?? "";
+      return frame.columns.get("complete")?.at(index) === false ? `${outcome} ltw-incomplete` : outcome;
+    },
+    // Said in words too: steps of it are missing.
+    text: (name, text, { frame, index }) =>
+      name === "outcome" && frame.columns.get("complete")?.at(index) === false ? `${text}, incomplete` : text,
     ...(frames ? { frames } : {}),
   });
 }

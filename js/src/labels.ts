@@ -52,10 +52,10 @@ export function isNumber(kind: Kind): boolean {
 }
 
 /** A value as a cell shows it. */
-export function cellText(name: string, kind: Kind, value: unknown): string {
+export function cellText(name: string, kind: Kind, value: unknown, digits = 6): string {
   if (value === null || value === undefined) return "";
   if (kind === "time" && typeof value === "number") return timeText(value);
-  if (typeof value === "number") return numberText(value);
+  if (typeof value === "number") return numberText(value, digits);
   if (typeof value === "string") return name === "action" ? unquoted(value) : value;
   if (typeof value === "boolean" || typeof value === "bigint") return String(value);
   return listText(value);
@@ -67,11 +67,11 @@ export function fullText(name: string, kind: Kind, value: unknown): string {
   return typeof value === "number" ? String(value) : cellText(name, kind, value);
 }
 
-/** Six significant digits, without the noise of binary fractions; whole numbers whole. */
-export function numberText(value: number): string {
+/** Six significant digits, or as many as wanted, without the noise of binary fractions; whole numbers whole. */
+export function numberText(value: number, digits = 6): string {
   if (Number.isInteger(value)) return String(value);
   if (Number.isNaN(value)) return "NaN";
-  return String(Number(value.toPrecision(6)));
+  return String(Number(value.toPrecision(digits)));
 }
 
 /** 12345.6 -> "12,346": for counters people glance at. */

@@ -118,21 +118,14 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
   const onOpen = (): void => {
     acks ??= makeAcks((ack) => {
       const seen: Seen = { kind: "seen", version: VERSION, ...ack };
-      if (!channel?.open) return;
-      try {
-        channel.send(seen);
-      } catch {
-        // The kernel is being restarted: nobody needs to be told, and another channel is tried.
-        channel.failed();
-      }
+      channel?.send(seen);
     }, clock);
     // What was asked over the widget's comm may wait for a cell there; an answer that comes twice is left alone.
     for (const { message } of waiting.values()) channel?.send(message);
   };
 
   const send = (message: object): void => {
-    if (channel?.open) channel.send(message);
-    else model.send(message);
+    if (!channel?.send(message)) model.send(message);
   };
 
   model.on("msg:custom", receive);

@@ -284,6 +284,12 @@ export class KeyedRows implements RowSource {
     return this.#rows.get(number) ?? null;
   }
 
+  /** The number of the first held row for which `test` holds. */
+  find(test: (held: Held) => boolean): number | null {
+    for (const [number, held] of this.#rows) if (test(held)) return number;
+    return null;
+  }
+
   missing(first: number, end: number): { first: number; end: number } | null {
     const to = Math.min(end, this.total);
     let from = Math.max(0, first);

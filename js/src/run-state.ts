@@ -6,8 +6,8 @@ import { type Answer, browserClock, type Clock, type Handlers, type Link } from 
 import { type AnswerSpan, MAX_EPISODES, MAX_ROWS, type Push, type State, type TableName } from "./messages.ts";
 import { KeyedRows, type RowSource, SparseRows } from "./rows.ts";
 
-const HIDDEN = new Set(["run_id", "seq_id", "row"]);
-const WHEN_ANY = new Set(["worker_id"]);
+export const HIDDEN: ReadonlySet<string> = new Set(["run_id", "seq_id", "row"]);
+export const WHEN_ANY: ReadonlySet<string> = new Set(["worker_id"]);
 
 /** So many older episodes are fetched unasked, for the curve. */
 const EPISODES_BACK = 20_000;

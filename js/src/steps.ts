@@ -1,11 +1,12 @@
 // The step table.
 
+import type { Page } from "./page.ts";
 import type { RunState } from "./run-state.ts";
 import type { Frames } from "./schedule.ts";
 import { makeTable, type TableView } from "./table.ts";
 
-export function makeSteps(run: RunState, frames?: Frames): TableView {
-  return makeTable(run, {
+export function makeSteps(page: Page, frames?: Frames): TableView {
+  return makeTable(page, {
     table: "steps",
     title: "Steps",
     nothing: waitingText,

@@ -2,22 +2,22 @@
 
 import "regular-table";
 import type { RegularTableElement } from "regular-table";
-import { cellText, fullText, isNumber, label, ordered } from "./labels.ts";
+import { CHARACTER, makeColumns, NARROWEST, PADDING } from "./columns.ts";
+import { cellText, fullText, isNumber, label } from "./labels.ts";
 import type { TableName } from "./messages.ts";
+import type { Page } from "./page.ts";
 import type { ColumnInfo, Held } from "./rows.ts";
 import type { RunState } from "./run-state.ts";
 import { browserFrames, type Frames, scheduled } from "./schedule.ts";
+import { makeTableHands } from "./table-hands.ts";
+import type { TableState } from "./table-state.ts";
+import { ROW_HEIGHT, RowWindow } from "./window.ts";
 
-const ROW_HEIGHT = 24;
-/** Above this regular-table maps scroll positions to rows by proportion, so that new rows would move what is read. */
-const EXACT_ROWS = Math.floor(4_900_000 / ROW_HEIGHT);
 /** Rows to have here beyond those on screen. */
 const AHEAD = 40;
 const PLACEHOLDER = "…";
-const CHARACTER = 7;
-const PADDING = 22;
-const NARROWEST = 52;
-const WIDEST = 280;
+/** After so many milliseconds without scrolling the thumb stands where it belongs. */
+const SETTLE_MS = 150;
 
 export interface TableOptions {
   table: TableName;
@@ -26,22 +26,45 @@ export interface TableOptions {
   nothing(run: RunState): string;
   /** A class for a row by its values, or "". */
   rowClass?(held: Held): string;
+  /** Another text for a cell. */
+  text?(name: string, text: string, held: Held): string;
   frames?: Frames;
 }
 
 export interface TableView {
   readonly element: HTMLElement;
   readonly follow: HTMLButtonElement;
+  readonly state: TableState;
   update(): void;
   close(): void;
 }
 
-export function makeTable(run: RunState, options: TableOptions): TableView {
+/** What of a table its hands (table-hands.ts) work with. */
+export interface TableBody {
+  readonly grid: RegularTableElement;
+  readonly element: HTMLElement;
+  readonly columns: readonly ColumnInfo[];
+  /** The first row on screen that is seen whole, and how many are. */
+  visible(): { first: number; count: number };
+  /** The row that a cell stands in; null: in none. */
+  rowOf(cell: Element): number | null;
+  /** The column that a cell stands in. */
+  columnOf(cell: Element): ColumnInfo | null;
+  textOf(column: ColumnInfo, held: Held): string;
+  /** Bring a row on screen, in the middle unless it is there already. */
+  show(row: number): void;
+  follow(on: boolean): void;
+  redraw(): void;
+}
+
+export function makeTable(page: Page, options: TableOptions): TableView {
+  const { run } = page;
   const { table, title, frames = browserFrames } = options;
-  const rows = run.rows(table);
+  const state = page.tables[table];
   const element = document.createElement("div");
   element.className = "ltw-table";
   element.dataset.testid = `ltw-${table}-table`;
+  element.dataset.lmSuppressShortcuts = "true";
   const nothing = document.createElement("p");
   nothing.className = "ltw-nothing";
   const grid = document.createElement("regular-table");
@@ -54,30 +77,34 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
   follow.className = "ltw-follow";
   follow.dataset.testid = `ltw-follow-${table}`;
 
-  let columns: ColumnInfo[] = [];
-  let revision = -1;
-  let widths = new Map<string, number>();
-  /** The widths regular-table was given, and for how wide a table. */
-  let given: number[] = [];
-  let sizedFor = -1;
+  const range = new RowWindow();
+  /** The row that was drawn as regular-table's row 0. */
+  let drawn = 0;
   let following = true;
-  /** How many rows the table is drawn with; stands still while older rows of a very long table are read. */
-  let shown = 0;
   let closed = false;
   let drawing = false;
   let again = false;
-  /** Where we last put the scroll position: moving up from there is the user's doing. */
-  let placed = 0;
+  let settle: number | undefined;
+
+  const textOf = (column: ColumnInfo, held: Held): string => {
+    const { name, kind } = column;
+    const text = cellText(name, kind, held.frame.columns.get(name)?.at(held.index), state.digits);
+    return options.text ? options.text(name, text, held) : text;
+  };
+  const columns = makeColumns(grid, state, textOf);
 
   grid.setDataListener(
     async (x0: number, y0: number, x1: number, y1: number) => {
-      const shownColumns = columns.slice(x0, x1);
-      if (y1 > y0) run.want(element, table, y0 - AHEAD, y1 + AHEAD);
+      const { rows } = state;
+      const shift = range.shift;
+      drawn = shift;
+      const shownColumns = columns.list.slice(x0, x1);
+      if (y1 > y0) state.want(element, shift + y0 - AHEAD, shift + y1 + AHEAD);
       const held: (Held | null)[] = [];
-      for (let y = y0; y < Math.min(y1, shown); y++) held.push(rows.row(y));
+      for (let y = y0; y < Math.min(y1, range.span); y++) held.push(rows.row(y + shift));
       return {
-        num_rows: shown,
-        num_columns: columns.length,
+        num_rows: range.span,
+        num_columns: columns.list.length,
         num_column_headers: 1,
         row_height: ROW_HEIGHT,
         column_headers: shownColumns.map(({ name }) => [label(table, name)]),
@@ -87,10 +114,8 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
     { virtual_mode: "both", column_classes: true },
   );
 
-  const textOf = ({ name, kind }: ColumnInfo, { frame, index }: Held): string =>
-    cellText(name, kind, frame.columns.get(name)?.at(index));
-
   const unstyle = grid.addStyleListener(() => {
+    const { rows } = state;
     let next = -1;
     for (const tr of grid.querySelectorAll<HTMLTableRowElement>("tbody tr")) {
       // regular-table keeps a row of an earlier draw below the visible ones, to use again.
@@ -101,79 +126,43 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
         continue;
       }
       next = y + 1;
-      let held: Held | null = null;
+      const held = y < 0 ? null : rows.row(y + drawn);
       for (const td of tr.cells) {
         const at = grid.getMeta(td);
-        if (at?.type !== "body") continue;
-        held ??= rows.row(at.y);
-        const column = columns[at.x];
-        if (!column) continue;
+        const column = at?.type === "body" ? columns.list[at.x] : undefined;
+        if (at?.type !== "body" || !column) continue;
         const here = held?.frame.columns.get(column.name);
         const value = held && here ? here.at(held.index) : null;
+        const opens = opensAsTree(column, value);
         const name = !held ? "ltw-absent" : isNumber(column.kind) ? "ltw-number" : value === false ? "ltw-false" : "";
-        mark(td, name);
+        mark(td, opens ? "ltw-opens" : name);
         const text = td.textContent ?? "";
-        const long = text.length * CHARACTER + PADDING > (given[at.x] ?? NARROWEST);
+        const long = text.length * CHARACTER + PADDING > (columns.width(at.x) ?? NARROWEST);
         const full = held && here && (long || column.kind === "time") ? fullText(column.name, column.kind, value) : "";
         if (td.title !== full) td.title = full;
       }
-      const rowName = held && options.rowClass ? options.rowClass(held) : "";
+      const names = [
+        held && options.rowClass ? options.rowClass(held) : "",
+        held ? hands.rowClass(y + drawn, held) : "",
+      ];
+      const rowName = names.filter(Boolean).join(" ");
       if (tr.className !== rowName) tr.className = rowName;
+      tr.setAttribute("aria-rowindex", String(y + drawn + 2));
+      tr.setAttribute("aria-selected", String(rowName.includes("ltw-marked")));
     }
+    grid.querySelector("table")?.setAttribute("aria-rowcount", String(range.total + 1));
+    const { sort, descending } = state.wish;
     for (const th of grid.querySelectorAll<HTMLTableCellElement>("thead th")) {
       const at = grid.getMeta(th);
-      const column = at?.type === "column_header" ? columns[at.x] : undefined;
+      const column = at?.type === "column_header" ? columns.list[at.x] : undefined;
       if (!column) continue;
       mark(th, isNumber(column.kind) ? "ltw-number" : "");
       th.scope = "col";
-      th.title = label(table, column.name);
+      th.tabIndex = 0;
+      th.title = `${label(table, column.name)}: click to sort`;
+      th.setAttribute("aria-sort", sort !== column.name ? "none" : descending ? "descending" : "ascending");
     }
   });
-
-  const takeColumns = (room: number): void => {
-    const changed = revision !== rows.columnsRevision;
-    if (!changed && room === sizedFor) return;
-    // What the user dragged stays with its column, wherever that stands now.
-    for (const [key, width] of Object.entries(grid.saveColumnSizes())) {
-      const name = columns[Number(key)]?.name;
-      if (name && width !== given[Number(key)]) widths.set(name, width);
-    }
-    if (changed) {
-      revision = rows.columnsRevision;
-      columns = ordered(table, rows.columns);
-      sizeNew();
-    }
-    sizedFor = room;
-    given = columns.map(({ name }) => widths.get(name) ?? NARROWEST);
-    // The observation, or else the last column, fills what is left of the row.
-    const spare = room - given.reduce((sum, width) => sum + width, 0);
-    const filler = columns.findIndex(({ name }) => name === "observation");
-    const at = filler < 0 ? given.length - 1 : filler;
-    if (spare > 0 && at >= 0) given[at] = (given[at] ?? 0) + spare;
-    grid.resetAutoSize();
-    grid.restoreColumnSizes({ ...given });
-  };
-
-  /** Give columns without a width one, by what the newest rows hold; columns never change their width by themselves. */
-  const sizeNew = (): void => {
-    const sample: Held[] = [];
-    for (let y = Math.max(0, rows.total - 60); y < rows.total; y++) {
-      const held = rows.row(y);
-      if (held) sample.push(held);
-    }
-    const measure = measurer(grid);
-    widths = new Map(widths);
-    for (const column of columns) {
-      if (widths.has(column.name)) continue;
-      let width = measure(label(table, column.name), 600);
-      for (const held of sample) width = Math.max(width, measure(textOf(column, held).slice(0, 60), 400));
-      // A number grows by a digit or two while one looks.
-      if (isNumber(column.kind)) width += CHARACTER;
-      // A number that is cut short is another number: what may still come has room.
-      if (column.kind === "float") width = Math.max(width, measure(LONGEST_FLOAT, 400));
-      widths.set(column.name, Math.max(NARROWEST, Math.min(WIDEST, Math.ceil(width + PADDING))));
-    }
-  };
 
   const draw = async (): Promise<void> => {
     if (closed || grid.clientHeight === 0) return;
@@ -185,11 +174,12 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
     try {
       do {
         again = false;
-        if (following || rows.total <= EXACT_ROWS || rows.total < shown) shown = rows.total;
+        range.resize(state.rows.total);
+        if (following) range.toEnd(range.placed);
         const clip = grid.shadowRoot?.querySelector<HTMLElement>(".rt-scroll-table-clip");
         const [width, height] = [clip?.clientWidth ?? grid.clientWidth, clip?.clientHeight ?? grid.clientHeight];
-        takeColumns(width);
-        if (columns.length === 0) return;
+        columns.take(width);
+        if (columns.list.length === 0) return;
         const commit = await grid.predraw(width, height, {
           container_height: grid.clientHeight,
           ...(following ? { scroll_top: Number.MAX_SAFE_INTEGER } : {}),
@@ -206,26 +196,56 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
   const toNewest = (): void => {
     const bottom = Math.max(0, grid.scrollHeight - grid.clientHeight);
     if (Math.abs(grid.scrollTop - bottom) > 0.5) grid.scrollTop = bottom;
-    placed = grid.scrollTop;
+    range.toEnd(grid.scrollTop);
   };
 
+  /** Where rows have an order of their own, there is no newest to follow. */
   const setFollowing = (on: boolean): void => {
-    following = on;
-    follow.textContent = on ? "Following newest" : "Jump to newest";
-    follow.setAttribute("aria-pressed", String(on));
-    follow.title = on ? "Scroll up to stop following" : "Show the newest rows and follow them";
+    following = on && state.wish.sort === "";
+    follow.textContent = following ? "Following newest" : "Jump to newest";
+    follow.setAttribute("aria-pressed", String(following));
+    follow.title = following ? "Scroll up to stop following" : "Show the newest rows and follow them";
   };
 
+  // Before regular-table hears of it: it asks for rows at once.
   const onScroll = (): void => {
+    const top = grid.scrollTop;
     const bottom = grid.scrollHeight - grid.clientHeight;
-    if (grid.scrollTop >= bottom - ROW_HEIGHT / 2) {
+    const up = top < range.placed - 1;
+    const moved = range.scrolled(top, grid.clientHeight);
+    if (top >= bottom - ROW_HEIGHT / 2 && range.shift + range.span >= range.total) {
       if (!following) {
         setFollowing(true);
         drawSoon.request();
       }
-    } else if (following && grid.scrollTop < placed - 1) {
+    } else if (following && up) {
       setFollowing(false);
     }
+    if (moved) drawSoon.request();
+    window.clearTimeout(settle);
+    if (range.cramped(grid.clientHeight)) settleNow();
+    else if (range.span < range.total) settle = window.setTimeout(settleNow, SETTLE_MS);
+  };
+
+  const settleNow = (): void => {
+    const top = following || closed ? null : range.settled(grid.clientHeight);
+    if (top === null) return;
+    grid.scrollTop = top;
+    drawSoon.request();
+  };
+
+  const show = (row: number): void => {
+    const { first, count } = body.visible();
+    setFollowing(false);
+    if (row < first || row >= first + count) {
+      range.resize(state.rows.total);
+      const near = row >= first - count && row < first + 2 * count;
+      const top = near
+        ? grid.scrollTop + (row < first ? row - first : row - first - count + 1) * ROW_HEIGHT
+        : range.show(row, grid.clientHeight);
+      grid.scrollTop = top;
+    }
+    drawSoon.request();
   };
 
   // Rows must not be taken from under a selection.
@@ -235,51 +255,91 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
     if (following && selection && !selection.isCollapsed && grid.contains(selection.anchorNode)) setFollowing(false);
   };
 
-  const onKey = (event: KeyboardEvent): void => {
-    if (event.target !== grid) return;
-    if (event.key === "End") {
-      event.preventDefault();
-      setFollowing(true);
-      drawSoon.request();
-    } else if (event.key === "Home") {
-      event.preventDefault();
-      setFollowing(false);
-      grid.scrollTop = 0;
-    }
-  };
-
   const onFollow = (): void => {
     setFollowing(!following);
     drawSoon.request();
   };
 
   const drawSoon = scheduled(() => void draw(), frames);
+  const body: TableBody = {
+    grid,
+    element,
+    get columns() {
+      return columns.list;
+    },
+    visible: () => ({
+      first: Math.ceil(grid.scrollTop / ROW_HEIGHT - 0.01) + range.shift,
+      count: Math.max(1, Math.floor(grid.clientHeight / ROW_HEIGHT) - 1),
+    }),
+    rowOf(cell) {
+      const at = grid.getMeta(cell as HTMLTableCellElement);
+      return at?.type === "body" ? at.y + drawn : null;
+    },
+    columnOf(cell) {
+      const at = grid.getMeta(cell as HTMLTableCellElement);
+      return at?.type === "body" || at?.type === "column_header" ? (columns.list[at.x as number] ?? null) : null;
+    },
+    textOf,
+    show,
+    follow(on) {
+      setFollowing(on);
+      if (!on && grid.scrollTop > 0) return;
+      drawSoon.request();
+    },
+    redraw: () => drawSoon.request(),
+  };
+  const hands = makeTableHands(page, state, body, title);
+  let source = state.rows;
+  const stopState = state.listen(() => {
+    const other = state.rows !== source;
+    source = state.rows;
+    setFollowing(following);
+    if (other && state.wish.sort !== "") {
+      // The first of the order is what was asked for.
+      range.resize(state.rows.total);
+      grid.scrollTop = range.show(0, grid.clientHeight);
+    }
+    update();
+  });
   const resized = new ResizeObserver(() => drawSoon.request());
   resized.observe(element);
-  grid.addEventListener("scroll", onScroll, { passive: true });
-  grid.addEventListener("keydown", onKey);
+  grid.addEventListener("scroll", onScroll, { capture: true, passive: true });
   document.addEventListener("selectionchange", onSelect);
   follow.addEventListener("click", onFollow);
   setFollowing(true);
 
+  const update = (): void => {
+    const empty = state.rows.total === 0;
+    nothing.hidden = !empty;
+    grid.hidden = empty;
+    if (empty) nothing.textContent = emptyText();
+    follow.hidden = empty || state.wish.sort !== "";
+    drawSoon.request();
+  };
+
+  const emptyText = (): string => {
+    const { arrangement } = state;
+    if (!arrangement || arrangement.fault) return options.nothing(run);
+    const { progress } = arrangement;
+    if (!progress) return "Waiting for the kernel…";
+    if (progress.scanned < progress.of) return `Looking through ${progress.of.toLocaleString("en")} rows…`;
+    return `None of ${progress.of.toLocaleString("en")} rows fits the filter.`;
+  };
+
   return {
     element,
     follow,
-    update() {
-      const empty = rows.total === 0;
-      nothing.hidden = !empty;
-      grid.hidden = empty;
-      if (empty) nothing.textContent = options.nothing(run);
-      follow.hidden = empty;
-      drawSoon.request();
-    },
+    state,
+    update,
     close() {
       closed = true;
+      window.clearTimeout(settle);
       drawSoon.close();
       resized.disconnect();
+      stopState();
+      hands.close();
       unstyle();
-      grid.removeEventListener("scroll", onScroll);
-      grid.removeEventListener("keydown", onKey);
+      grid.removeEventListener("scroll", onScroll, { capture: true });
       document.removeEventListener("selectionchange", onSelect);
       follow.removeEventListener("click", onFollow);
       run.unwant(element);
@@ -288,23 +348,16 @@ export function makeTable(run: RunState, options: TableOptions): TableView {
   };
 }
 
-/** How wide a text is in the table's font; a guess where there is no canvas. */
-function measurer(grid: HTMLElement): (text: string, weight: number) => number {
-  const pen = document.createElement("canvas").getContext("2d");
-  if (!pen) return (text) => text.length * CHARACTER;
-  const family = getComputedStyle(grid).fontFamily || "sans-serif";
-  return (text, weight) => {
-    pen.font = `${weight} 12px ${family}`;
-    return pen.measureText(text).width;
-  };
+/** Whether a cell holds an object or a list, as JSON. */
+export function opensAsTree(column: ColumnInfo, value: unknown): boolean {
+  return column.kind === "text" && typeof value === "string" && /^\s*[[{]/.test(value) && value.length > 2;
 }
 
 function mark(cell: HTMLTableCellElement, name: string): void {
-  for (const known of ["ltw-number", "ltw-false", "ltw-absent"]) cell.classList.toggle(known, known === name);
+  for (const known of ["ltw-number", "ltw-false", "ltw-absent", "ltw-opens"]) {
+    cell.classList.toggle(known, known === name);
+  }
 }
-
-/** Six significant digits take no more room than this. */
-const LONGEST_FLOAT = "-1.23456e-100";
 
 /** regular-table adopts a style sheet for its column widths and never drops it. */
 function dropSheets(grid: RegularTableElement): void {

@@ -9,7 +9,7 @@ export interface Tab {
   table: TableView;
 }
 
-export function makeTabs(tabs: readonly Tab[]): { element: HTMLElement; close(): void } {
+export function makeTabs(tabs: readonly Tab[], bar: HTMLElement): { element: HTMLElement; close(): void } {
   const id = `ltw-tabs-${++made}-${Math.random().toString(36).slice(2, 8)}`;
   const element = document.createElement("div");
   element.className = "ltw-tables";
@@ -17,7 +17,7 @@ export function makeTabs(tabs: readonly Tab[]): { element: HTMLElement; close():
   list.className = "ltw-tablist";
   list.setAttribute("role", "tablist");
   list.setAttribute("aria-label", "Tables");
-  element.append(list);
+  element.append(bar, list);
 
   const buttons: HTMLButtonElement[] = [];
   const panels: HTMLElement[] = [];

@@ -12,6 +12,8 @@ import { scheduled } from "./schedule.ts";
 import { Selection } from "./selection.ts";
 import { makeStatus } from "./status.ts";
 import { makeSteps } from "./steps.ts";
+import { makeTableBar } from "./table-bar.ts";
+import { filterTables, TableState } from "./table-state.ts";
 import { makeTabs } from "./tabs.ts";
 import { watchTheme } from "./theme.ts";
 import { type SelectionTraits, shareSelection } from "./traits.ts";
@@ -48,15 +50,19 @@ export function renderView(page: Page, model: Pick<Model, "get" | "on" | "off">,
   status.element.firstElementChild?.after(controls.element);
   const grid = makeGrid(page, theme);
   const chart = makeChart(page, theme);
-  const steps = makeSteps(run);
-  const episodes = makeEpisodes(run);
-  const tabs = makeTabs([
-    { title: "Steps", table: steps },
-    { title: "Episodes", table: episodes },
-  ]);
+  const steps = makeSteps(page);
+  const episodes = makeEpisodes(page);
+  const bar = makeTableBar(page);
+  const tabs = makeTabs(
+    [
+      { title: "Steps", table: steps },
+      { title: "Episodes", table: episodes },
+    ],
+    bar.element,
+  );
   frame.append(status.element, grid.element, chart.element, tabs.element);
 
-  const parts = [status, controls, grid, chart, steps, episodes];
+  const parts = [status, controls, grid, chart, bar, steps, episodes];
   const update = scheduled(() => {
     for (const part of parts) part.update();
   });
@@ -84,11 +90,15 @@ export default () => {
       const id = model.get("view_id");
       const stopSharing = shareSelection(model as never, selection);
       const link = openLink(model, run);
-      pages.set(id, { run, selection, link });
+      const tables = { steps: new TableState("steps", run, link), episodes: new TableState("episodes", run, link) };
+      const stopFilter = filterTables(selection, Object.values(tables));
+      pages.set(id, { run, selection, tables, link });
       run.connect(link);
       return () => {
         pages.delete(id);
         stopSharing();
+        stopFilter();
+        for (const table of Object.values(tables)) table.close();
         link.close();
         selection.close();
         run.close();

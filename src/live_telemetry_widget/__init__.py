@@ -46,6 +46,10 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 # gRPC writes of its own to standard error, into whatever cell is there; what goes wrong reaches us as status codes.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+# What gRPC does for processes that fork makes the children of one with an asyncio channel crash, some of them, at any moment (seen with
+# Gymnasium's AsyncVectorEnv, grpcio 1.85). Left alone they do not; nothing of this package speaks in a forked child.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 _HOME: Final = {
     "Client": "session",
     "ClosedError": "errors",
@@ -75,7 +79,13 @@ _HOME: Final = {
 }
 
 
+#: Modules of their own, because they need what not everybody has.
+_MODULES: Final = frozenset({"gymnasium", "pettingzoo", "sb3"})
+
+
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     home = _HOME.get(name)
     if home is None:
         msg = f"module {__name__!r} has no attribute {name!r}"

@@ -1,4 +1,4 @@
-"""Chunks of rows: Arrow batches as bytes, and when to join them. Used by :mod:`~.store` and the emitter."""
+"""Chunks of rows: Arrow batches as bytes, and when to join them. Used by :mod:`~.store` only."""
 
 from __future__ import annotations
 

@@ -13,16 +13,19 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from live_telemetry_widget import normalize
+import numpy as np
+import pyarrow as pa
+
+from live_telemetry_widget import _arrow, normalize
 from live_telemetry_widget._further import cut
+from live_telemetry_widget.batches import BadBatchError, decode
+from live_telemetry_widget.client import Received
 from live_telemetry_widget.errors import ConnectError, DaemonError, RunNotFoundError
 from live_telemetry_widget.proto import trainer_pb2
-from live_telemetry_widget.schema import Problem, RunState
+from live_telemetry_widget.schema import EPISODES, STEPS, Problem, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    import pyarrow as pa
+    from collections.abc import Callable
 
     from live_telemetry_widget._gaps import Gap
     from live_telemetry_widget.client import Backoff, RunInfo, TrainerClient
@@ -73,6 +76,7 @@ class _Inbox:
     def __init__(self) -> None:
         self.messages: list[Any] = []
         self.nbytes = 0
+        self.flushed_at = 0.0
         self.scheduled: asyncio.TimerHandle | None = None
 
 
@@ -228,7 +232,8 @@ class Following:
         while True:
             news, ended = self.feed.frames.news, self.feed.state.ended
             try:
-                async for message in await self._open(client, kind):
+                at = self.feed.step_seq if kind == "steps" else self.feed.episode_seq
+                async for message in client.stream_rows(kind, self.feed.run_id, at, self.feed.traffic[kind]):
                     backoff.reset()
                     self._spoke()
                     self.take(kind, message)
@@ -251,27 +256,23 @@ class Following:
                 self._vain.discard(kind)
             await asyncio.sleep(backoff.next())
 
-    async def _open(self, client: TrainerClient, kind: Kind) -> AsyncIterator[bytes]:
-        """Open a stream from where it is safe to: exactly after the last row with our daemon, from the start with another's.
-
-        Only ours keeps its numbers over a restart; in another's, a number that was seen may name a new step.
-        """
-        feed = self.feed
-        ours = await client.is_ours()
-        if kind == "steps":
-            return client.stream_steps(feed.run_id, feed.step_seq if ours else 0)
-        return client.stream_episodes(feed.run_id, feed.episode_seq if ours else 0)
-
     def take(self, kind: Kind, message: object) -> None:
-        """Take a message in: raw from a stream, or parsed or a dict when fed by hand."""
+        """Take a message in: raw or a batch from a stream, or parsed or a dict when fed by hand."""
         inbox = self._inboxes[kind]
         inbox.messages.append(message)
+        wait = _FLUSH_EVERY
+        if isinstance(message, Received):
+            self.feed.frames.names_are_exact = True
+            inbox.nbytes += len(message.data)
+            # What comes in batches was gathered where it was made: only what comes too often waits.
+            wait = max(0.0, inbox.flushed_at + _FLUSH_EVERY - time.monotonic())
         if isinstance(message, bytes):
             inbox.nbytes += len(message)
         if len(inbox.messages) >= _FLUSH_AT or inbox.nbytes >= _FLUSH_BYTES:
             self._flush(kind)
         elif inbox.scheduled is None:
-            inbox.scheduled = asyncio.get_running_loop().call_later(_FLUSH_EVERY, self._flush, kind)
+            inbox.scheduled = asyncio.get_running_loop().call_later(wait, self._flush, kind)
+            self._note_waiting()
 
     # -- gaps and the end ------------------------------------------------------------------------------------------
 
@@ -370,6 +371,8 @@ class Following:
             inbox.scheduled.cancel()
             inbox.scheduled = None
         messages, inbox.messages, inbox.nbytes = inbox.messages, [], 0
+        inbox.flushed_at = time.monotonic()
+        self._note_waiting()
         if not messages:
             return
         self._take_in(kind, messages)
@@ -406,6 +409,10 @@ class Following:
         elif last:
             feed.episode_seq = last
 
+    def _note_waiting(self) -> None:
+        inboxes = self._inboxes.values()
+        self.feed.waiting = (sum(len(inbox.messages) for inbox in inboxes), sum(inbox.nbytes for inbox in inboxes))
+
     def _failed(self, kind: Kind, error: Exception, first: object, count: int) -> None:
         _LOG.error("%d %s of run %s could not be taken in", count, kind, self.feed.run_id, exc_info=error)
         detail = f"{kind} could not be taken in, {type(error).__name__}: {error}"
@@ -420,7 +427,7 @@ def _batches(kind: Kind, items: list[Any], run_id: str) -> tuple[list[normalize.
     steps = kind == "steps"
     raws = [item for item in items if type(item) is bytes]
     others = [item for item in items if type(item) is not bytes] if len(raws) < len(items) else []
-    wire: list[Any] = [item for item in others if not isinstance(item, collections.abc.Mapping)]
+    wire: list[Any] = [item for item in others if not isinstance(item, collections.abc.Mapping | Received)]
     fed = [item for item in others if isinstance(item, collections.abc.Mapping)]
     parsed = normalize.parse_messages(trainer_pb2.RunStep if steps else trainer_pb2.RunEpisode, raws)
     problems = parsed.problems
@@ -429,13 +436,34 @@ def _batches(kind: Kind, items: list[Any], run_id: str) -> tuple[list[normalize.
     else:
         problems += _strangers(parsed.messages, run_id)
         wire += [message for message in parsed.messages if message.run_id == run_id]
-    batches = []
+    found = [item for item in others if isinstance(item, Received)]
+    batches = [_decoded(kind, found, run_id)] if found else []
     if wire or problems:
         batch, more = (normalize.steps_from_messages if steps else normalize.episodes_from_messages)(wire)
         batches.append(normalize.Batch(batch, problems + more))
     if fed:
         batches.append((normalize.steps_from_events if steps else normalize.episodes_from_events)(fed))
-    return batches, parsed.messages[-1].seq_id if parsed.messages else 0
+    last = found[-1].last_seq if found else 0
+    return batches, parsed.messages[-1].seq_id if parsed.messages else last
+
+
+def _decoded(kind: Kind, found: list[Received], run_id: str) -> normalize.Batch:
+    """Return the rows of some batches as one."""
+    core = STEPS if kind == "steps" else EPISODES
+    held: list[pa.RecordBatch] = []
+    problems: list[Problem] = []
+    for received in found:
+        try:
+            rows = decode(received.data, kind, run_id)
+        except BadBatchError as error:
+            count = received.last_seq - received.first_seq + 1
+            problems.append(Problem("bad_batch", str(error), cut(received.data[:100]), count))
+            continue
+        numbers = np.arange(received.first_seq, received.first_seq + rows.batch.num_rows, dtype=np.uint64)
+        at = rows.batch.schema.get_field_index("seq_id")
+        held.append(rows.batch.set_column(at, core.field("seq_id"), pa.array(numbers)))
+        problems += rows.problems
+    return normalize.Batch(_arrow.combine(core, held) if held else _arrow.empty(core), problems)
 
 
 def _strangers(messages: list[Any], run_id: str) -> list[Problem]:

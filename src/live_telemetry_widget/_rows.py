@@ -114,7 +114,7 @@ class Rows:
         return held
 
     def slice(self, first: int, count: int, names: Sequence[str] | None = None) -> pa.Table:
-        """Return `count` rows from `first`, or what there is of them; of `names` only those columns (of the core schema)."""
+        """Return `count` rows from `first`, or what there is of them; of `names` only those columns, of which one is of the core schema."""
         end = min(first + count, self.total)
         parts: list[pa.RecordBatch] = []
         at = max(0, bisect.bisect_right(self.starts, first) - 1)
@@ -127,10 +127,10 @@ class Rows:
         return _arrow.merge(core, parts or [_arrow.empty(core)])
 
     def _core_of(self, names: Sequence[str] | None) -> pa.Schema:
-        return self.core if names is None else pa.schema([self.core.field(name) for name in names])
+        return self.core if names is None else pa.schema([field for field in self.core if field.name in names])
 
     def take(self, rows: Numbers, names: Sequence[str] | None = None) -> pa.Table:
-        """Return some rows, in the order asked for; of `names` only those columns (of the core schema)."""
+        """Return some rows, in the order asked for; of `names` only those columns, of which one is of the core schema."""
         parts: list[pa.RecordBatch] = []
         order: list[Numbers] = []
         for at, picks in self._by_chunk(rows):
@@ -235,13 +235,20 @@ def _flat(chunk: pa.RecordBatch | Packed) -> int:
 def _slice(
     chunk: pa.RecordBatch | Packed, first: int, count: int, names: Sequence[str] | None = None
 ) -> pa.RecordBatch:
+    names = _those_of(chunk, names)
     if isinstance(chunk, Packed):
         return chunk.slice(first, count, names)
     part = chunk.slice(first, count)
     return part if names is None else part.select(names)
 
 
+def _those_of(chunk: pa.RecordBatch | Packed, names: Sequence[str] | None) -> Sequence[str] | None:
+    """Return those of the names that the chunk has: further columns come with later chunks."""
+    return None if names is None else [name for name in names if chunk.schema.get_field_index(name) >= 0]
+
+
 def _take(chunk: pa.RecordBatch | Packed, numbers: Numbers, names: Sequence[str] | None = None) -> pa.RecordBatch:
+    names = _those_of(chunk, names)
     if isinstance(chunk, Packed):
         return chunk.take(numbers, names)
     return (chunk if names is None else chunk.select(names)).take(pa.array(numbers))

@@ -12,11 +12,12 @@ import dataclasses
 import enum
 import logging
 import random
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 import grpc
 
-from live_telemetry_widget.errors import ConnectError, DaemonError, RunNotFoundError
+from live_telemetry_widget._credit import Credit
+from live_telemetry_widget.errors import ConnectError, DaemonError, RunNotFoundError, UnknownCallError
 from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from live_telemetry_widget.schema import RunState
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 _LOG: Final = logging.getLogger(__name__)
+
+Kind = Literal["steps", "episodes"]
+_ROW_KINDS: Final = {"steps": telemetry_pb2.ROW_KIND_STEPS, "episodes": telemetry_pb2.ROW_KIND_EPISODES}
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50055"
 MAX_MESSAGE: Final = 64 * 1024 * 1024
@@ -117,6 +121,34 @@ class RunDetails:
     ended: bool
 
 
+class Received(NamedTuple):
+    """A batch as it came: an Arrow IPC stream of the rows `first_seq` to `last_seq`."""
+
+    first_seq: int
+    last_seq: int
+    data: bytes
+
+
+@dataclasses.dataclass(slots=True)
+class Traffic:
+    """What came over the streams of one kind of rows.
+
+    Attributes
+    ----------
+    wire
+        ``"batches"``, ``"messages"``, or empty before the first stream.
+    messages, nbytes
+        Received, over all streams.
+    credit
+        What is granted to the daemon; None where the wire knows no credit.
+    """
+
+    wire: str = ""
+    messages: int = 0
+    nbytes: int = 0
+    credit: Credit | None = None
+
+
 @dataclasses.dataclass(slots=True)
 class Backoff:
     """How long to wait before each new attempt: doubling from `first` to `most`, each with a jitter.
@@ -198,6 +230,12 @@ class TrainerClient:
         )
         self._generation: Generation | None = None
         self._ours: bool | None = None
+        #: Whether the daemon streams batches, as far as is known.
+        self._batches = True
+        near = address.rpartition(":")[0].strip("[]")
+        local = near in {"localhost", "::1"} or near.startswith("127.")
+        # On one machine bytes cost less than packing them.
+        self._compression = telemetry_pb2.COMPRESSION_NONE if local else telemetry_pb2.COMPRESSION_ZSTD
 
     async def __aenter__(self) -> Self:
         return self
@@ -262,6 +300,62 @@ class TrainerClient:
                 # Without the generator that the call would iterate through.
                 while (raw := await call.read()) is not grpc.aio.EOF:
                     yield raw
+        finally:
+            call.cancel()
+
+    async def stream_rows(
+        self, kind: Kind, run_id: str, since_seq: int, traffic: Traffic
+    ) -> AsyncGenerator[bytes | Received]:
+        """Yield a run's rows: in batches where the daemon has them and keeps its numbers, else as :meth:`stream_steps` does.
+
+        Only our own daemon keeps its numbers over a restart; in another's a number that was seen may name a new row, so its rows are read from the
+        start.
+        """
+        if await self.is_ours():
+            if self._batches:
+                try:
+                    async with contextlib.aclosing(self._stream_batches(kind, run_id, since_seq, traffic)) as stream:
+                        async for received in stream:
+                            yield received
+                except UnknownCallError:
+                    self._batches = False
+                else:
+                    return
+        else:
+            since_seq = 0
+        traffic.wire = "messages"
+        single = self.stream_steps if kind == "steps" else self.stream_episodes
+        async with contextlib.aclosing(single(run_id, since_seq)) as messages:
+            async for raw in messages:
+                traffic.messages += 1
+                traffic.nbytes += len(raw)
+                yield raw
+
+    async def _stream_batches(
+        self, kind: Kind, run_id: str, since_seq: int, traffic: Traffic
+    ) -> AsyncGenerator[Received]:
+        credit = traffic.credit = Credit()
+        traffic.wire = "batches"
+        call = self._telemetry.StreamBatches()
+        try:
+            with self._translated():
+                await call.write(
+                    telemetry_pb2.BatchCredit(
+                        run_id=run_id,
+                        kind=_ROW_KINDS[kind],
+                        since_seq=since_seq,
+                        compression=self._compression,
+                        rows=credit.first(),
+                    )
+                )
+                async for message in call:
+                    traffic.messages += 1
+                    traffic.nbytes += len(message.data)
+                    yield Received(message.first_seq, message.last_seq, message.data)
+                    # Only now: what is granted is what the reader has room for.
+                    more = credit.arrived(message.last_seq - message.first_seq + 1, len(message.data))
+                    if more:
+                        await call.write(telemetry_pb2.BatchCredit(rows=more))
         finally:
             call.cancel()
 
@@ -350,7 +444,8 @@ class TrainerClient:
             return ConnectError(f"the call to {self.address} was cut off ({details})")
         if code == grpc.StatusCode.NOT_FOUND:
             return RunNotFoundError(f"the daemon at {self.address} knows no such run: {details}")
-        return DaemonError(f"the daemon at {self.address} answered {code.name}: {details}")
+        kind = UnknownCallError if code == grpc.StatusCode.UNIMPLEMENTED else DaemonError
+        return kind(f"the daemon at {self.address} answered {code.name}: {details}")
 
 
 def _info(record: trainer_pb2.RunRecord, generation: Generation) -> RunInfo:

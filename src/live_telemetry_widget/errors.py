@@ -5,7 +5,8 @@
     TelemetryError
     ├── ConnectError          no daemon at the address, or it went away while a call was under way
     ├── DaemonError           the daemon answered, with an error
-    │   └── RunNotFoundError  ... that it knows no such run (also: no such recording, no such episode)
+    │   ├── RunNotFoundError  ... that it knows no such run (also: no such recording, no such episode)
+    │   └── UnknownCallError  ... that it does not know such a call: a daemon of others, or an older one
     ├── WaitTimeoutError      run.wait() and friends ran out of time (also a TimeoutError)
     ├── RecordingError        a file that is not a recording, is locked, or is from a newer version
     ├── WorkerError           the worker command could not be started
@@ -35,6 +36,10 @@ class DaemonError(TelemetryError):
 
 class RunNotFoundError(DaemonError, LookupError):
     """The daemon or recording holds no such run or episode."""
+
+
+class UnknownCallError(DaemonError):
+    """The daemon does not know the call."""
 
 
 class WaitTimeoutError(TelemetryError, TimeoutError):

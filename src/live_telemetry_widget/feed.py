@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from live_telemetry_widget.bus import call_each
-from live_telemetry_widget.client import Generation, RunInfo, run_state
+from live_telemetry_widget.client import Generation, Kind, RunInfo, Traffic, run_state
 from live_telemetry_widget.curves import Curves
 from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.schema import RunState
@@ -80,6 +80,12 @@ class RunFeed:
         self.recorded_config = ""
         #: Whether the numbers to resume from come from a recording.
         self.resumed = False
+        #: What came over the streams, by kind of row.
+        self.traffic: dict[Kind, Traffic] = {"steps": Traffic(), "episodes": Traffic()}
+        #: Messages and bytes that came and are not in the frames yet.
+        self.waiting = (0, 0)
+        #: How often the link was lost.
+        self.reconnects = 0
         self._link = link
         self._info: RunInfo | None = None
         self._ended_at = 0.0
@@ -138,6 +144,8 @@ class RunFeed:
     @link.setter
     def link(self, link: Link) -> None:
         if link != self._link:
+            if link.state == "reconnecting" and self._link.state == "live":
+                self.reconnects += 1
             self._link = link
             self.touch()
 

@@ -160,6 +160,8 @@ class RunFrames:
         self.revision = 0
         self.duplicates = 0
         self.news = 0
+        #: Whether rows come from one who keeps their workers' names: one that names none has none.
+        self.names_are_exact = False
         self._lock = threading.RLock()
         self._spill = Spill(memory_limit)
         self._steps = Rows(STEPS, self._spill)
@@ -377,6 +379,8 @@ class RunFrames:
     def _namesake(
         self, worker: str, agent: str, number: int, steps_of: Callable[[], pa.RecordBatch] | None
     ) -> Episode | None:
+        if self.names_are_exact:
+            return None
         self._named.add(bool(worker))
         if len(self._named) < 2:  # noqa: PLR2004 - named and unnamed
             return None
@@ -656,10 +660,35 @@ class RunFrames:
         with self._lock:
             return self._records.take(rows)
 
-    def take(self, rows: Numbers) -> pa.Table:
-        """Return some steps by row number, in the order asked for."""
+    def scan(self, first: int, count: int, names: Sequence[str]) -> pa.Table:
+        """Return some columns of steps by row number; a column that none of these rows has is not there."""
         with self._lock:
-            return self._steps.take(rows)
+            return self._steps.slice(max(first, 0), count, [*names, *(["episode"] if "episode" not in names else [])])
+
+    def columns(self, table: str) -> pa.Schema:
+        """Return the columns of ``"steps"`` or ``"episodes"``, further ones included."""
+        with self._lock:
+            if table == "steps":
+                return self.steps_schema()
+            held = unify(EPISODES, {chunk.schema: None for chunk in self._records.chunks})
+            some = self._summaries.rows(self._order[-1:], settled=self.settled).schema
+            return pa.schema([*some, *(field for field in held if field.name not in some.names)])
+
+    def seek(self, number: int, step: int | None = None) -> list[tuple[Episode, int | None]]:
+        """Return the episodes of a number, each with the row of one of its steps: of its first, when none is named."""
+        found: list[tuple[Episode, int | None]] = []
+        with self._lock:
+            for episode in self._order:
+                if episode.number == number:
+                    first = min((s.first for s in episode.segments), default=0)
+                    rows = episode.rows_at(first if step is None else step, 1)
+                    found.append((episode, None if rows is None or rows[0] < 0 else int(rows[0])))
+        return found
+
+    def take(self, rows: Numbers, names: Sequence[str] | None = None) -> pa.Table:
+        """Return some steps by row number, in the order asked for; of `names` only those columns."""
+        with self._lock:
+            return self._steps.take(rows, names)
 
     def episode_steps(self, row: int) -> tuple[Numbers, Numbers]:
         """Return the step indices of an episode, by ordinal, ascending, and the rows that hold these steps; both empty when it is not known."""

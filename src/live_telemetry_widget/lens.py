@@ -14,6 +14,7 @@ Examples
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,6 +24,9 @@ import pyarrow as pa
 from live_telemetry_widget.frames import Cursor, Delta
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from live_telemetry_widget._episode import Episode
     from live_telemetry_widget._rows import Numbers
     from live_telemetry_widget.frames import RunFrames
     from live_telemetry_widget.schema import Problem
@@ -53,8 +57,20 @@ class Frames(Protocol):
     def rows(self, first: int, count: int) -> pa.Table:
         """Return steps by row number."""
 
+    def scan(self, first: int, count: int, names: Sequence[str]) -> pa.Table:
+        """Return some columns of steps by row number; a column that none of these rows has is not there."""
+
+    def columns(self, table: str) -> pa.Schema:
+        """Return the columns of ``"steps"`` or ``"episodes"``."""
+
+    def seek(self, number: int, step: int | None = None) -> list[tuple[Episode, int | None]]:
+        """Return the episodes of a number, with their ordinal here and the row of a step."""
+
     def episode_rows(self, first: int, count: int) -> pa.Table:
         """Return episodes by ordinal, with their ordinal in column ``row``."""
+
+    def take_episodes(self, ordinals: Iterable[int]) -> pa.Table:
+        """Return some episodes by ordinal, in the order asked for."""
 
     def since(self, cursor: Cursor, max_steps: int, max_episodes: int) -> Delta:
         """Return what came after a cursor."""
@@ -128,6 +144,35 @@ class AgentFrames:
             self._follow()
             first = max(first, 0)
             return self._frames.take(self._rows[first : min(first + count, self._count)])
+
+    def scan(self, first: int, count: int, names: Sequence[str]) -> pa.Table:
+        """Return some columns of the agent's steps by row number."""
+        with self._lock:
+            self._follow()
+            first = max(first, 0)
+            rows = self._rows[first : min(first + count, self._count)]
+            return self._frames.take(rows, [*names, *(["episode"] if "episode" not in names else [])])
+
+    def columns(self, table: str) -> pa.Schema:
+        """Return the columns of the run's steps or episodes."""
+        return self._frames.columns(table)
+
+    def seek(self, number: int, step: int | None = None) -> list[tuple[Episode, int | None]]:
+        """Return the agent's episodes of a number, with the row of a step among its own."""
+        found: list[tuple[Episode, int | None]] = []
+        with self._lock:
+            self._follow()
+            for episode, row in self._frames.seek(number, step):
+                if episode.agent_id == self.agent_id:
+                    at = int(np.searchsorted(self._ordinals, episode.ordinal))
+                    mine = None if row is None else int(np.searchsorted(self._rows[: self._count], row))
+                    found.append((dataclasses.replace(episode, ordinal=at), mine))
+        return found
+
+    def take_episodes(self, ordinals: Iterable[int]) -> pa.Table:
+        """Return some of the agent's episodes by ordinal, in the order asked for."""
+        with self._lock:
+            return self._episodes([*ordinals])
 
     def take(self, rows: Numbers) -> pa.Table:
         """Return some of the agent's steps by row number, in the order asked for."""

@@ -24,6 +24,7 @@ from live_telemetry_widget.view.channel import Channels
 from live_telemetry_widget.view.curve_question import ViewCurves
 from live_telemetry_widget.view.layers_question import Layers
 from live_telemetry_widget.view.pace import Pace
+from live_telemetry_widget.view.rows_question import Arrangements
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ class LiveView:
         self._closed = False
         self._wanted = True  # a keyframe
         self._ready = False
+        self.arrangements = Arrangements()
         self._pace = Pace()
         self._pushes = 0
         self._asks: collections.deque[dict[str, Any]] = collections.deque(maxlen=64)

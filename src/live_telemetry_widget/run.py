@@ -29,6 +29,7 @@ from live_telemetry_widget.decode import check_decode, with_columns
 from live_telemetry_widget.errors import ClosedError, ConnectError, WaitTimeoutError
 from live_telemetry_widget.lens import AgentFrames
 from live_telemetry_widget.report import kept
+from live_telemetry_widget.stats import RunStats, stats_of
 
 if TYPE_CHECKING:
     import os
@@ -480,6 +481,12 @@ class Run:
     def feed(self) -> RunFeed:
         """What the hub, or a recording, puts the run into."""
         return self._feed
+
+    @property
+    def stats(self) -> RunStats:
+        """How the run comes and what it costs, at this moment: wire, credit, what waits, what was merged."""
+        state = self.recorded
+        return stats_of(self._feed, state.waiting if state else 0)
 
     @property
     def recorded(self) -> Recorded | None:

@@ -13,6 +13,8 @@ from tests.conftest import demo_command, proxy_command
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from playwright.sync_api import Locator
+
     from tests.browser.conftest import NotebookPage
 
 SHOW = """
@@ -32,6 +34,11 @@ def told(notebook: NotebookPage) -> dict[str, Any]:
     text = notebook.page.locator(".jp-OutputArea-output pre", has_text="selected").last.inner_text()
     found: dict[str, Any] = json.loads(text.split("selected ", 1)[1])
     return found
+
+
+def cells(row: Locator) -> str:
+    """Return the texts of a row, between tabs."""
+    return "\t".join(row.locator("td").all_inner_texts())
 
 
 def run_cell(notebook: NotebookPage, number: int) -> None:
@@ -82,6 +89,22 @@ def test_an_episode_is_replayed_compared_and_left(  # noqa: PLR0915 - one story,
     go("End", last - 1, len(episodes[last - 1]) - 1)
     go("ArrowLeft", last - 1, len(episodes[last - 1]) - 2)
     go("Home", last - 1, 0)
+
+    # An episode that is clicked in its table is replayed, and the step table goes along.
+    page.get_by_role("tab", name="Episodes").first.click()
+    notebook.wait(lambda: notebook.table("ltw-episodes-table"), "rows of episodes")
+    chosen = int(notebook.table("ltw-episodes-table")[2]["Episode"])
+    page.get_by_test_id("ltw-episodes-table").first.locator("tbody tr:not(.ltw-stale)").nth(2).locator("td").nth(
+        2
+    ).click()
+    notebook.wait(lambda: stands(chosen, 0), "the episode that was clicked")
+    page.get_by_role("tab", name="Steps").first.click()
+    page.get_by_test_id("ltw-on").click()
+    notebook.wait(lambda: agrees(chosen, 1), "its second step")
+    at = page.get_by_test_id("ltw-steps-table").first.locator("tbody tr.ltw-at:not(.ltw-stale)")
+    notebook.wait(
+        lambda: at.count() == 1 and f"\t{chosen}\t1\t" in f"\t{cells(at)}", "the step table to be at that step"
+    )
 
     # A long one, scrubbed and played.
     longest = max(episodes, key=lambda number: len(episodes[number]))

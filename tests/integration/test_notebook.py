@@ -114,7 +114,7 @@ def test_the_investigation_finds_why_episodes_fail(tmp_path: pathlib.Path) -> No
     cells = execute(tmp_path, ROOT / "notebooks" / "episodes.ipynb")
     assert VIEW in cells["replay"][0]["data"]
     assert "text/html" in cells["run"][0]["data"]
-    assert shown(cells["picture"], "image/gif")
+    assert shown(cells["picture"], "image/png")
     (said,) = (output["text"] for output in cells["because"] if output.get("name") == "stdout")
     found = re.match(
         r"(\d+) late failures, each after a move that it knew to be worse; epsilon was 0\.0\d at most", said

@@ -16,6 +16,7 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import gymnasium
 import pytest
 
 from live_telemetry_widget.daemon.config import parse_config
@@ -205,6 +206,8 @@ def test_a_real_workers_run_arrives_once_in_order_and_whole(
     finished = [(GIVEN_ID, telemetry_pb2.OUTCOME_COMPLETED, "")] if kind == "ours" else []
     assert daemon.finished == finished
     assert daemon.configs[0]["run_name"] == "lake"
+    if kind == "ours":  # others' take only what a submitted config may hold
+        assert daemon.configs[0]["metadata"]["versions"]["gymnasium"] == gymnasium.__version__
     registered = [(worker.run_id, worker.worker_id, worker.proto_version) for worker in daemon.workers]
     assert registered == ([] if kind == "generation 1" else [(GIVEN_ID, "w", "MOSAIC/1.0")])
 

@@ -63,7 +63,14 @@ class Stream:
             self.rows += count
             self.feed.frames.append_steps(batch)
         episodes = [
-            {"episode": e, "agent_id": "agent", "reward": e % 5 - 2, "steps": LENGTH, "ts_unix_ns": time.time_ns()}
+            {
+                "episode": e,
+                "agent_id": "agent",
+                "reward": int((np.arange(e * LENGTH, (e + 1) * LENGTH) % 7 - 3).sum()),
+                "steps": LENGTH,
+                "terminated": True,
+                "ts_unix_ns": time.time_ns(),
+            }
             for e in range(first_episode, end // LENGTH)
         ]
         if episodes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import grpc
 
-from live_telemetry_widget import _names, normalize
+from live_telemetry_widget import _names, batches, normalize
 from live_telemetry_widget.daemon.log import Chain
 from live_telemetry_widget.daemon.refusal import RefusalError, invalid, precondition
 from live_telemetry_widget.proto import trainer_pb2
@@ -98,6 +98,13 @@ class Intake:
         return trainer_pb2.PublishTelemetryResponse()
 
     def _begin(self, kind: Kind, run_id: str, token: str, numbering: Numbering | None) -> _Stream:
+        self._check(run_id, token)
+        if numbering is None:
+            return _Stream(self, kind, run_id)
+        return _NumberedStream(self, kind, run_id, self._producer(kind, run_id, numbering.producer), numbering.first)
+
+    def _check(self, run_id: str, token: str) -> None:
+        """Raise unless the caller may publish to that run."""
         if not run_id:
             msg = "run_id is empty; say in every message to which run it belongs"
             raise invalid(msg)
@@ -111,13 +118,21 @@ class Intake:
                 f"as metadata {_names.SESSION_TOKEN!r}"
             )
             raise precondition(msg)
-        if numbering is None:
-            return _Stream(self, kind, run_id)
-        key = (run_id, kind, numbering.producer)
+
+    def begin_batches(self, kind: Kind, run_id: str, token: str, producer: str) -> BatchStream:
+        """Return a stream for the rows of a publisher that sends them in batches."""
+        self._check(run_id, token)
+        if not producer:
+            msg = "producer is empty; a publisher of batches says its name, unlike any other's"
+            raise invalid(msg)
+        return BatchStream(self, kind, run_id, self._producer(kind, run_id, producer))
+
+    def _producer(self, kind: Kind, run_id: str, name: str) -> _Producer:
+        key = (run_id, kind, name)
         producer = self._producers.get(key)
         if producer is None:
-            producer = self._producers[key] = _Producer(numbering.producer, self.log.store.produced(*key))
-        return _NumberedStream(self, kind, run_id, producer, numbering.first)
+            producer = self._producers[key] = _Producer(name, self.log.store.produced(*key))
+        return producer
 
     def count(self, run_id: str, kind: Kind, problems: Sequence[Problem]) -> None:
         """Count what was wrong; say each kind once per run."""
@@ -302,3 +317,50 @@ class _NumberedStream(_Stream):
         super().end()
         if self._producer.stream is self:
             self._producer.stream = None
+
+
+class BatchStream(_NumberedStream):
+    """The rows of a publisher that sends them in batches; their numbers are those of rows.
+
+    Attributes
+    ----------
+    dropped : int
+        Rows that could not be kept.
+    """
+
+    def __init__(self, intake: Intake, kind: Kind, run_id: str, producer: _Producer) -> None:
+        super().__init__(intake, kind, run_id, producer, 0)
+        self.dropped = 0
+
+    def take_rows(self, first: int, data: bytes) -> tuple[int, asyncio.Future[None] | None]:
+        """Take a batch whose first row has that number.
+
+        Returns
+        -------
+        tuple
+            Up to where the publisher's rows are taken now, and the commit that they wait for.
+        """
+        if self._error is not None:
+            raise self._error
+        taken = self._producer.taken
+        try:
+            batch, problems, received = batches.decode(data, self._kind, self.run_id, skip=max(0, taken - first))
+        except batches.BadBatchError as error:
+            raise invalid(str(error)) from None
+        # What cannot be kept has a number all the same.
+        upto = first + received
+        if upto <= taken:
+            return taken, self._producer.last
+        if first > taken:
+            if self._begun:
+                msg = f"row {first} came where row {taken} is the next one; send again from there"
+                raise RefusalError(grpc.StatusCode.ABORTED, msg)
+            self._jump = True
+        self._begun = True
+        if problems:
+            self._intake.count(self.run_id, self._kind, problems)
+        self.dropped += upto - max(first, taken) - batch.num_rows
+        self._first_waiting = max(first, taken)
+        self._producer.taken = upto
+        self._queue(batch, self._mark(upto - self._first_waiting))
+        return upto, self._last_commit

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
+from live_telemetry_widget import _names
 from live_telemetry_widget.errors import ClosedError
 from live_telemetry_widget.store import OutOfOrderError
 
@@ -62,3 +63,16 @@ def _is_full(error: sqlite3.Error) -> bool:
     """Whether there is no room, which passes; a full disk also shows as a write, or the shared index, that fails."""
     name = getattr(error, "sqlite_errorname", None) or ""
     return name in {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
+
+
+def session_token(context: Context) -> str:
+    """Return the session token that a call carries; empty when it carries none."""
+    return metadata_of(context, _names.SESSION_TOKEN)
+
+
+def metadata_of(context: Context, name: str) -> str:
+    """Return a call's metadata of that name; empty when it has none."""
+    for key, value in context.invocation_metadata() or ():
+        if key == name:
+            return str(value)
+    return ""

@@ -100,7 +100,7 @@ class Daemon:
             intake = Intake(log, runs, strict=settings.strict)
             trainer = TrainerService(intake, dispatcher, relay, dispatch=settings.dispatch, address=address)
             trainer_pb2_grpc.add_TrainerServiceServicer_to_server(trainer, server)
-            telemetry_pb2_grpc.add_TelemetryServiceServicer_to_server(TelemetryService(log, runs), server)
+            telemetry_pb2_grpc.add_TelemetryServiceServicer_to_server(TelemetryService(log, runs, intake), server)
             await server.start()
             undo.pop_all()
         dispatcher.adopt()

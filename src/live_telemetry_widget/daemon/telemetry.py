@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from live_telemetry_widget.daemon.refusal import answering, invalid
+from live_telemetry_widget.daemon import streams
+from live_telemetry_widget.daemon.refusal import answering, invalid, session_token
 from live_telemetry_widget.daemon.runs import ENDED
 from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from live_telemetry_widget.daemon.log import DurableLog
+    from live_telemetry_widget.daemon.publish import Intake
     from live_telemetry_widget.daemon.refusal import Context
     from live_telemetry_widget.daemon.runs import Registry
 
@@ -17,9 +21,10 @@ if TYPE_CHECKING:
 class TelemetryService(telemetry_pb2_grpc.TelemetryServiceServicer):
     """Runs of workers that the daemon does not start, and how much there is of a run."""
 
-    def __init__(self, log: DurableLog, runs: Registry) -> None:
+    def __init__(self, log: DurableLog, runs: Registry, intake: Intake) -> None:
         self._log = log
         self._runs = runs
+        self._intake = intake
 
     async def OpenRun(  # noqa: N802 - gRPC's names, here and below
         self, request: telemetry_pb2.OpenRunRequest, context: Context
@@ -54,6 +59,22 @@ class TelemetryService(telemetry_pb2_grpc.TelemetryServiceServicer):
             total_episodes=episodes,
             ended=run.status in ENDED,
         )
+
+    async def PublishBatches(  # noqa: N802
+        self, requests: AsyncIterator[telemetry_pb2.PublishBatch], context: Context
+    ) -> AsyncIterator[telemetry_pb2.PublishAck]:
+        """Commit batches of rows; answer how far they are committed."""
+        async with answering(context):
+            async for ack in streams.publish(self._intake, requests, session_token(context)):
+                yield ack
+
+    async def StreamBatches(  # noqa: N802
+        self, requests: AsyncIterator[telemetry_pb2.BatchCredit], context: Context
+    ) -> AsyncIterator[telemetry_pb2.TelemetryBatch]:
+        """Stream rows after a number, then live ones, as many as were granted."""
+        async with answering(context):
+            async for batch in streams.stream(self._log, requests):
+                yield batch
 
 
 def _failure_reason(request: telemetry_pb2.FinishRunRequest) -> str | None:

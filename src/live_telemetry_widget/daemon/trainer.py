@@ -12,7 +12,7 @@ from live_telemetry_widget import _names, normalize
 from live_telemetry_widget.daemon import callers
 from live_telemetry_widget.daemon import config as run_config
 from live_telemetry_widget.daemon.publish import Numbering
-from live_telemetry_widget.daemon.refusal import RefusalError, answering, invalid
+from live_telemetry_widget.daemon.refusal import RefusalError, answering, invalid, metadata_of, session_token
 from live_telemetry_widget.proto import trainer_pb2, trainer_pb2_grpc
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
     ) -> AsyncIterator[trainer_pb2.ControlEvent]:
         """Relay what a person wants of a worker to its proxy; see :mod:`.control`."""
         async with answering(context):
-            async for event in self._relay.serve(events, _token(context)):
+            async for event in self._relay.serve(events, session_token(context)):
                 yield event
 
     # -- telemetry ---------------------------------------------------------------------------------------------------
@@ -151,14 +151,14 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
     ) -> trainer_pb2.PublishTelemetryResponse:
         """Commit a stream of steps; the answer counts what is committed."""
         async with answering(context):
-            return await self._intake.publish("steps", messages, _token(context), _numbering(context))
+            return await self._intake.publish("steps", messages, session_token(context), _numbering(context))
 
     async def PublishRunEpisodes(  # noqa: N802
         self, messages: AsyncIterator[trainer_pb2.RunEpisode], context: Context
     ) -> trainer_pb2.PublishTelemetryResponse:
         """Commit a stream of episodes likewise."""
         async with answering(context):
-            return await self._intake.publish("episodes", messages, _token(context), _numbering(context))
+            return await self._intake.publish("episodes", messages, session_token(context), _numbering(context))
 
     async def StreamRunSteps(  # noqa: N802
         self, request: trainer_pb2.StreamStepsRequest, context: Context
@@ -206,24 +206,12 @@ class TrainerService(trainer_pb2_grpc.TrainerServiceServicer):
         return record
 
 
-def _token(context: Context) -> str:
-    """Return the session token that a call carries; empty when it carries none."""
-    return _metadata(context, _names.SESSION_TOKEN)
-
-
 def _numbering(context: Context) -> Numbering | None:
     """Return what the caller says of the numbers of its messages; None when it does not number them."""
-    producer, first = _metadata(context, _names.PRODUCER), _metadata(context, _names.FIRST)
+    producer, first = metadata_of(context, _names.PRODUCER), metadata_of(context, _names.FIRST)
     if not producer:
         return None
     if not (first.isascii() and first.isdigit() and len(first) < len(str(2**63))):
         msg = f"{_names.FIRST} is {first!r}; give the number of the stream's first message, counted from 0"
         raise invalid(msg)
     return Numbering(producer, int(first))
-
-
-def _metadata(context: Context, name: str) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == name:
-            return str(value)
-    return ""

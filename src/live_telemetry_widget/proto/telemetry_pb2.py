@@ -24,27 +24,39 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+live_telemetry_widget/proto/telemetry.proto\x12\x11live_telemetry.v1\"5\n\x0eOpenRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\t\"2\n\x0fOpenRunResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"_\n\x10\x46inishRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12+\n\x07outcome\x18\x02 \x01(\x0e\x32\x1a.live_telemetry.v1.Outcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x13\n\x11\x46inishRunResponse\"$\n\x12\x44\x65scribeRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\xa7\x01\n\x13\x44\x65scribeRunResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\t\x12\x15\n\rlast_step_seq\x18\x03 \x01(\x04\x12\x18\n\x10last_episode_seq\x18\x04 \x01(\x04\x12\x13\n\x0btotal_steps\x18\x05 \x01(\x04\x12\x16\n\x0etotal_episodes\x18\x06 \x01(\x04\x12\r\n\x05\x65nded\x18\x07 \x01(\x08*d\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_COMPLETED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x15\n\x11OUTCOME_CANCELLED\x10\x03\x32\x9a\x02\n\x10TelemetryService\x12P\n\x07OpenRun\x12!.live_telemetry.v1.OpenRunRequest\x1a\".live_telemetry.v1.OpenRunResponse\x12V\n\tFinishRun\x12#.live_telemetry.v1.FinishRunRequest\x1a$.live_telemetry.v1.FinishRunResponse\x12\\\n\x0b\x44\x65scribeRun\x12%.live_telemetry.v1.DescribeRunRequest\x1a&.live_telemetry.v1.DescribeRunResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+live_telemetry_widget/proto/telemetry.proto\x12\x11live_telemetry.v1\"w\n\x0cPublishBatch\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08producer\x18\x02 \x01(\t\x12(\n\x04kind\x18\x03 \x01(\x0e\x32\x1a.live_telemetry.v1.RowKind\x12\r\n\x05\x66irst\x18\x04 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"p\n\nPublishAck\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.live_telemetry.v1.RowKind\x12\x11\n\tcommitted\x18\x02 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x04\x12\x14\n\x0cgranted_rows\x18\x04 \x01(\x04\"\x9d\x01\n\x0b\x42\x61tchCredit\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.live_telemetry.v1.RowKind\x12\x11\n\tsince_seq\x18\x03 \x01(\x04\x12\x33\n\x0b\x63ompression\x18\x04 \x01(\x0e\x32\x1e.live_telemetry.v1.Compression\x12\x0c\n\x04rows\x18\x05 \x01(\x04\"C\n\x0eTelemetryBatch\x12\x11\n\tfirst_seq\x18\x01 \x01(\x04\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"5\n\x0eOpenRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\t\"2\n\x0fOpenRunResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"_\n\x10\x46inishRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12+\n\x07outcome\x18\x02 \x01(\x0e\x32\x1a.live_telemetry.v1.Outcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x13\n\x11\x46inishRunResponse\"$\n\x12\x44\x65scribeRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\xa7\x01\n\x13\x44\x65scribeRunResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63onfig_json\x18\x02 \x01(\t\x12\x15\n\rlast_step_seq\x18\x03 \x01(\x04\x12\x18\n\x10last_episode_seq\x18\x04 \x01(\x04\x12\x13\n\x0btotal_steps\x18\x05 \x01(\x04\x12\x16\n\x0etotal_episodes\x18\x06 \x01(\x04\x12\r\n\x05\x65nded\x18\x07 \x01(\x08*N\n\x07RowKind\x12\x18\n\x14ROW_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eROW_KIND_STEPS\x10\x01\x12\x15\n\x11ROW_KIND_EPISODES\x10\x02*N\n\x0b\x43ompression\x12\x14\n\x10\x43OMPRESSION_NONE\x10\x00\x12\x14\n\x10\x43OMPRESSION_ZSTD\x10\x01\x12\x13\n\x0f\x43OMPRESSION_LZ4\x10\x02*d\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_COMPLETED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x15\n\x11OUTCOME_CANCELLED\x10\x03\x32\xc8\x03\n\x10TelemetryService\x12P\n\x07OpenRun\x12!.live_telemetry.v1.OpenRunRequest\x1a\".live_telemetry.v1.OpenRunResponse\x12V\n\tFinishRun\x12#.live_telemetry.v1.FinishRunRequest\x1a$.live_telemetry.v1.FinishRunResponse\x12\\\n\x0b\x44\x65scribeRun\x12%.live_telemetry.v1.DescribeRunRequest\x1a&.live_telemetry.v1.DescribeRunResponse\x12T\n\x0ePublishBatches\x12\x1f.live_telemetry.v1.PublishBatch\x1a\x1d.live_telemetry.v1.PublishAck(\x01\x30\x01\x12V\n\rStreamBatches\x12\x1e.live_telemetry.v1.BatchCredit\x1a!.live_telemetry.v1.TelemetryBatch(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'live_telemetry_widget.proto.telemetry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=499
-  _globals['_OUTCOME']._serialized_end=599
-  _globals['_OPENRUNREQUEST']._serialized_start=66
-  _globals['_OPENRUNREQUEST']._serialized_end=119
-  _globals['_OPENRUNRESPONSE']._serialized_start=121
-  _globals['_OPENRUNRESPONSE']._serialized_end=171
-  _globals['_FINISHRUNREQUEST']._serialized_start=173
-  _globals['_FINISHRUNREQUEST']._serialized_end=268
-  _globals['_FINISHRUNRESPONSE']._serialized_start=270
-  _globals['_FINISHRUNRESPONSE']._serialized_end=289
-  _globals['_DESCRIBERUNREQUEST']._serialized_start=291
-  _globals['_DESCRIBERUNREQUEST']._serialized_end=327
-  _globals['_DESCRIBERUNRESPONSE']._serialized_start=330
-  _globals['_DESCRIBERUNRESPONSE']._serialized_end=497
-  _globals['_TELEMETRYSERVICE']._serialized_start=602
-  _globals['_TELEMETRYSERVICE']._serialized_end=884
+  _globals['_ROWKIND']._serialized_start=963
+  _globals['_ROWKIND']._serialized_end=1041
+  _globals['_COMPRESSION']._serialized_start=1043
+  _globals['_COMPRESSION']._serialized_end=1121
+  _globals['_OUTCOME']._serialized_start=1123
+  _globals['_OUTCOME']._serialized_end=1223
+  _globals['_PUBLISHBATCH']._serialized_start=66
+  _globals['_PUBLISHBATCH']._serialized_end=185
+  _globals['_PUBLISHACK']._serialized_start=187
+  _globals['_PUBLISHACK']._serialized_end=299
+  _globals['_BATCHCREDIT']._serialized_start=302
+  _globals['_BATCHCREDIT']._serialized_end=459
+  _globals['_TELEMETRYBATCH']._serialized_start=461
+  _globals['_TELEMETRYBATCH']._serialized_end=528
+  _globals['_OPENRUNREQUEST']._serialized_start=530
+  _globals['_OPENRUNREQUEST']._serialized_end=583
+  _globals['_OPENRUNRESPONSE']._serialized_start=585
+  _globals['_OPENRUNRESPONSE']._serialized_end=635
+  _globals['_FINISHRUNREQUEST']._serialized_start=637
+  _globals['_FINISHRUNREQUEST']._serialized_end=732
+  _globals['_FINISHRUNRESPONSE']._serialized_start=734
+  _globals['_FINISHRUNRESPONSE']._serialized_end=753
+  _globals['_DESCRIBERUNREQUEST']._serialized_start=755
+  _globals['_DESCRIBERUNREQUEST']._serialized_end=791
+  _globals['_DESCRIBERUNRESPONSE']._serialized_start=794
+  _globals['_DESCRIBERUNRESPONSE']._serialized_end=961
+  _globals['_TELEMETRYSERVICE']._serialized_start=1226
+  _globals['_TELEMETRYSERVICE']._serialized_end=1682
 # @@protoc_insertion_point(module_scope)

@@ -49,6 +49,16 @@ class TelemetryServiceStub:
                 request_serializer=live__telemetry__widget_dot_proto_dot_telemetry__pb2.DescribeRunRequest.SerializeToString,
                 response_deserializer=live__telemetry__widget_dot_proto_dot_telemetry__pb2.DescribeRunResponse.FromString,
                 _registered_method=True)
+        self.PublishBatches = channel.stream_stream(
+                '/live_telemetry.v1.TelemetryService/PublishBatches',
+                request_serializer=live__telemetry__widget_dot_proto_dot_telemetry__pb2.PublishBatch.SerializeToString,
+                response_deserializer=live__telemetry__widget_dot_proto_dot_telemetry__pb2.PublishAck.FromString,
+                _registered_method=True)
+        self.StreamBatches = channel.stream_stream(
+                '/live_telemetry.v1.TelemetryService/StreamBatches',
+                request_serializer=live__telemetry__widget_dot_proto_dot_telemetry__pb2.BatchCredit.SerializeToString,
+                response_deserializer=live__telemetry__widget_dot_proto_dot_telemetry__pb2.TelemetryBatch.FromString,
+                _registered_method=True)
 
 
 class TelemetryServiceServicer:
@@ -76,6 +86,21 @@ class TelemetryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PublishBatches(self, request_iterator, context):
+        """Publish rows of one run in Arrow batches. The first answer comes at once and says how much may be under way; each later one how
+        far the rows are committed. Rows are numbered by their publisher, so what is sent again is kept once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamBatches(self, request_iterator, context):
+        """Rows of one kind of a run after a number, then live ones, in Arrow batches; never more rows than were granted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TelemetryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +118,16 @@ def add_TelemetryServiceServicer_to_server(servicer, server):
                     servicer.DescribeRun,
                     request_deserializer=live__telemetry__widget_dot_proto_dot_telemetry__pb2.DescribeRunRequest.FromString,
                     response_serializer=live__telemetry__widget_dot_proto_dot_telemetry__pb2.DescribeRunResponse.SerializeToString,
+            ),
+            'PublishBatches': grpc.stream_stream_rpc_method_handler(
+                    servicer.PublishBatches,
+                    request_deserializer=live__telemetry__widget_dot_proto_dot_telemetry__pb2.PublishBatch.FromString,
+                    response_serializer=live__telemetry__widget_dot_proto_dot_telemetry__pb2.PublishAck.SerializeToString,
+            ),
+            'StreamBatches': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamBatches,
+                    request_deserializer=live__telemetry__widget_dot_proto_dot_telemetry__pb2.BatchCredit.FromString,
+                    response_serializer=live__telemetry__widget_dot_proto_dot_telemetry__pb2.TelemetryBatch.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +211,60 @@ class TelemetryService:
             '/live_telemetry.v1.TelemetryService/DescribeRun',
             live__telemetry__widget_dot_proto_dot_telemetry__pb2.DescribeRunRequest.SerializeToString,
             live__telemetry__widget_dot_proto_dot_telemetry__pb2.DescribeRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishBatches(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/live_telemetry.v1.TelemetryService/PublishBatches',
+            live__telemetry__widget_dot_proto_dot_telemetry__pb2.PublishBatch.SerializeToString,
+            live__telemetry__widget_dot_proto_dot_telemetry__pb2.PublishAck.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamBatches(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/live_telemetry.v1.TelemetryService/StreamBatches',
+            live__telemetry__widget_dot_proto_dot_telemetry__pb2.BatchCredit.SerializeToString,
+            live__telemetry__widget_dot_proto_dot_telemetry__pb2.TelemetryBatch.FromString,
             options,
             channel_credentials,
             insecure,

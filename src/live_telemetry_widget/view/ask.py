@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.view.artist import Artist
     from live_telemetry_widget.view.curve_question import ViewCurves
     from live_telemetry_widget.view.layers_question import Layers
+    from live_telemetry_widget.view.rows_question import Arrangements
 
 
 class View(Protocol):
@@ -26,6 +27,7 @@ class View(Protocol):
     layers: Layers
     curves: ViewCurves
     controls: Controls | None
+    arrangements: Arrangements
 
 
 class BadQuestionError(Exception):

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from live_telemetry_widget.errors import TelemetryError
 from live_telemetry_widget.view import (
+    cell_question,
     control_question,
     curve_question,
     episode_question,
+    find_question,
     layers_question,
     messages,
     rows_question,
@@ -31,6 +33,8 @@ _LOG: Final = logging.getLogger(__name__)
 #: The kind of a question, and what answers it.
 HANDLERS: Final[dict[str, Handler]] = {
     "ask_rows": rows_question.answer,
+    "ask_find": find_question.answer,
+    "ask_cell": cell_question.answer,
     "ask_episode": episode_question.answer_episode,
     "ask_difference": episode_question.answer_difference,
     "ask_layers": layers_question.answer_layers,

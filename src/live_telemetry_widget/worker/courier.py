@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import pyarrow as pa
 
-from live_telemetry_widget import _chunks
 from live_telemetry_widget.client import Backoff
 from live_telemetry_widget.errors import DaemonError
 from live_telemetry_widget.proto import telemetry_pb2
 from live_telemetry_widget.schema import Problem
 from live_telemetry_widget.worker import remote
 from live_telemetry_widget.worker.emitter import EmitterStats
-from live_telemetry_widget.worker.encode import Encoder
+from live_telemetry_widget.worker.encode import Encoder, pack, unpack
 from live_telemetry_widget.worker.link import Link
 from live_telemetry_widget.worker.registration import Registration
 from live_telemetry_widget.worker.spool import Spool, estates
@@ -342,7 +341,7 @@ class Courier:
             first = self._next[kind]
             self._next[kind] += batch.num_rows
             new[kind] += batch.num_rows
-            self._spool.append(kind, first, batch.num_rows, bytes(_chunks.encode(batch)))
+            self._spool.append(kind, first, batch.num_rows, pack(batch), batch)
             self._queued.set()
         if policy == "block":
             self._gate.fill(full=self._spool.size >= limit and not force)
@@ -385,7 +384,7 @@ class Courier:
                 self._queued.clear()
                 await self._queued.wait()
             record = self._spool[self._sent]
-            batch = _chunks.decode(self._spool.read(record))
+            batch = record.item if record.item is not None else unpack(self._spool.read(record))
             self._sent += 1
             await self._link.put(record.kind, record.first, batch)
 
@@ -436,7 +435,7 @@ class Courier:
         link, why = Link(self._registration, estate.producer), ""
         try:
             for record in estate.records:
-                await link.put(record.kind, record.first, _chunks.decode(estate.read(record)))
+                await link.put(record.kind, record.first, unpack(estate.read(record)))
                 self.recovered[record.kind] += record.rows
             await link.close()
             why = link.failure if link.lost else ""
@@ -473,8 +472,8 @@ class Courier:
 def _warm_up() -> None:
     """Have everything loaded: pyarrow imports pandas with its first array, and a program that ends can import nothing any more."""
     encoder = Encoder("", "", "", count=lambda _: None)
-    for _, batch in encoder.encode([(0, 0, 0.0, 0, True, False, None, None, None, {"of": 1})], last=True):
-        _chunks.decode(bytes(_chunks.encode(batch)))
+    for _, batch in encoder.encode([(0, 0, 0.0, 0, True, False, None, None, None, {"of": 1}, None, None)], last=True):
+        unpack(pack(batch))
 
 
 def _note_trouble(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -76,14 +76,15 @@ class Options:
 
     def run_config(self) -> dict[str, Any]:
         """Return what the daemon is told of the run."""
-        metadata = {"agent_id": self.agent_id, "worker_id": self.worker_id}
+        # Where the configs of submitted runs have it, and readers look for it.
+        worker = {"config": self.config} if self.config else {}
+        metadata = {"agent_id": self.agent_id, "worker_id": self.worker_id, **({"worker": worker} if worker else {})}
         program = pathlib.PurePath(sys.argv[0]).name if sys.argv and sys.argv[0] not in {"", "-c"} else "python"
         return {
             "run_name": self.name or program,
             "entry_point": program,
             "arguments": [],
             "metadata": metadata,
-            **({"config": self.config} if self.config else {}),
         }
 
 
@@ -244,7 +245,7 @@ class Emitter:
         self._closed = False
         self._seen = 0
         #: Whether an observation needs more than a look at its type.
-        self._choosy = options.observations == "none" or options.observations_every > 1
+        self.choosy = options.observations == "none" or options.observations_every > 1
         self._forget: weakref.finalize[..., Any] | None = None
 
     def _start(self) -> Courier:
@@ -302,15 +303,13 @@ class Emitter:
         """
         if self._gate.shut and not self._admit():
             return
-        if self._choosy:
-            observation = self._choose(observation)
-        if observation.__class__ not in FIXED:
-            observation = snapshot(observation)
+        if self.choosy or observation.__class__ not in FIXED:
+            observation = self.keep(observation)
         if action.__class__ not in FIXED:
             action = snapshot(action)
         self._append(
             (
-                _now(),
+                now(),
                 action,
                 reward,
                 observation,
@@ -320,6 +319,8 @@ class Emitter:
                 step_index,
                 agent_id,
                 snapshots(further) if further else None,
+                None,
+                None,
             )
         )
         if len(self._rows) >= _WAKE_AT:
@@ -353,23 +354,28 @@ class Emitter:
         """
         if self._gate.shut and not self._admit():
             return
-        said = Episode(_now(), total_reward, steps, terminated, truncated, episode, agent_id, snapshots(further))
+        said = Episode(now(), total_reward, steps, terminated, truncated, episode, agent_id, snapshots(further))
         self._append(said)
 
-    def _record(self, row: Step | Episode | Block, rows: int = 1) -> None:
-        """Take a record that is nobody else's: of the wrappers, which have copied what they must."""
+    def record(self, row: Step | Episode | Block, rows: int = 1) -> None:
+        """Take a record as it is: for wrappers, which have copied what they must."""
         if self._gate.shut and not self._admit():
             return
         self._append(row)
         if len(self._rows) * rows >= _WAKE_AT:
             self._press(len(self._rows) * rows)
 
-    def _choose(self, observation: Any) -> Any:  # noqa: ANN401 - as the environment has it
-        """Return an observation that is to be kept, None for others."""
-        if self._options.observations == "none":
-            return None
-        self._seen += 1
-        return observation if (self._seen - 1) % self._options.observations_every == 0 else None
+    def keep(self, observation: Any) -> Any:  # noqa: ANN401 - as the environment has it
+        """Return a copy of an observation that is to be kept, None for others."""
+        if self.choosy:
+            self._seen += 1
+            if not self.keeps(self._seen - 1):
+                return None
+        return observation if observation.__class__ in FIXED else snapshot(observation)
+
+    def keeps(self, number: int) -> bool:
+        """Whether that of the step of that number, from 0, is to be kept."""
+        return self._options.observations != "none" and number % self._options.observations_every == 0
 
     def _admit(self) -> bool:
         if self._closed:
@@ -396,6 +402,11 @@ class Emitter:
     def run_id(self) -> str:
         """The run's id, for ``client.run(...)``."""
         return self._courier.run_id if self._courier else self._options.run_id
+
+    @property
+    def first_episode(self) -> int:
+        """The number of each agent's first episode."""
+        return self._options.first_episode
 
     @property
     def address(self) -> str:
@@ -550,7 +561,7 @@ def _tell_what_is_left(courier: Courier) -> None:
         )
 
 
-_now = time.time_ns
+now = time.time_ns
 
 #: The emitters' threads that run, and what holds their training threads. Of the process, as what needs it is: its end, and its forks.
 _LIVE: Final[dict[Courier, Gate]] = {}
@@ -581,4 +592,4 @@ atexit.register(_finish_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
-__all__ = ["Emitter", "EmitterStats", "Options", "outcome_of"]
+__all__ = ["Emitter", "EmitterStats", "Options", "now", "outcome_of"]

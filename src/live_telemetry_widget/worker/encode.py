@@ -6,6 +6,7 @@ What steps usually hold (numbers, arrays of one shape) becomes a column at once.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -18,20 +19,26 @@ from live_telemetry_widget import _further, normalize
 from live_telemetry_widget._further import cut, to_json
 from live_telemetry_widget.schema import LABEL, STEPS, TIMESTAMP, Problem
 from live_telemetry_widget.worker.ledger import HOLD, Account
-from live_telemetry_widget.worker.records import Block, Drawing, Episode
+from live_telemetry_widget.worker.records import Block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from live_telemetry_widget.worker.records import Episode
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: Texts of one row beyond so many bytes are left out: a message of the wire must hold the row.
 MAX_TEXT: Final = 16 * 1024 * 1024
 #: A batch has at most so many rows, so that reading one of many is cheap.
 MAX_ROWS: Final = 8_192
-_INT64_MAX: Final = 2**63 - 1
 _TEXTS: Final = ("policy_label", "backend", "frame_ref")
 _JSON: Final = ("render_hint",)
 _COUNTS: Final = ("episode_seed", "payload_version")
 _OWN: Final = frozenset({*_TEXTS, *_JSON, *_COUNTS, "render_payload", "worker_id"})
+_NOTHING: Final[dict[str, Any]] = {}
+#: Places in a step.
+_OBSERVATION, _EPISODE, _INDEX, _AGENT, _FURTHER, _DRAWING, _FINAL = 3, 6, 7, 8, 9, 10, 11
 #: What Arrow raises for values that are not all of a column's type.
 _NOT_OF_A_KIND: Final = (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, OverflowError, UnicodeEncodeError)
 
@@ -44,17 +51,13 @@ class Encoded(NamedTuple):
 
 
 class _Steps(NamedTuple):
-    """Steps that were counted: the rows, and beside them each one's worker, agent, episode and index in it."""
+    """Steps that were counted, column by column; a worker or agent that is the same for all is named once."""
 
-    rows: list[Any]
-    accounts: list[Account]
-    episodes: list[int]
-    indices: list[int]
-
-    def part(self, begin: int, end: int) -> _Steps:
-        """Return some of them."""
-        rows, accounts, episodes, indices = self
-        return _Steps(rows[begin:end], accounts[begin:end], episodes[begin:end], indices[begin:end])
+    columns: list[Any]
+    workers: list[str] | str
+    agents: list[str] | str
+    episodes: Sequence[int] | np.ndarray[Any, Any]
+    indices: Sequence[int] | np.ndarray[Any, Any]
 
 
 class Encoder:
@@ -100,23 +103,35 @@ class Encoder:
         last
             Let no episode's record wait for more.
         """
-        steps = _Steps([], [], [], [])
+        found: list[Encoded] = []
         ended: list[dict[str, Any]] = []
         blocks: list[Block] = []
-        self._sort(records, steps, ended, blocks)
+        for at in range(0, len(records), MAX_ROWS):
+            part = records[at : at + MAX_ROWS]
+            steps = self._count_at_once(part, ended) or self._count_each(part, ended, blocks)
+            if steps.columns:
+                self._add(found, "steps", self._steps, steps, len(steps.episodes))
         now = time.monotonic()
         for account in self._accounts.values():
             if account.waiting is not None and (last or now - account.since > HOLD):
                 ended.append(account.waiting)
                 account.waiting = None
-        found = []
-        for at in range(0, len(steps.rows), MAX_ROWS):
-            part = steps.part(at, at + MAX_ROWS)
-            found.append(Encoded("steps", self._steps(part)))
-        found += [Encoded("steps", self._blocks(group)) for group in _alike(blocks)]
+        for group in _alike(blocks):
+            self._add(found, "steps", self._blocks, group, sum(len(block.columns["agent"]) for block in group))
         for at in range(0, len(ended), MAX_ROWS):
-            found.append(Encoded("episodes", self._episodes(ended[at : at + MAX_ROWS])))
-        return [Encoded(kind, self._bounded(batch)) for kind, batch in found if batch.num_rows]
+            told = ended[at : at + MAX_ROWS]
+            self._add(found, "episodes", self._episodes, told, len(told))
+        return [Encoded(kind, batch) for kind, batch in found if batch.num_rows]
+
+    def _add(
+        self, found: list[Encoded], kind: str, make: Callable[[Any], pa.RecordBatch], what: object, rows: int
+    ) -> None:
+        """Make a batch; should it fail, which is a fault of ours, its rows are counted, and the rest goes on."""
+        try:
+            found.append(Encoded(kind, self._bounded(make(what))))
+        except Exception as error:  # noqa: BLE001 - the training goes on, and what is lost is counted
+            _LOG.exception("encoding %s", kind)
+            self._count([Problem("internal_error", f"{kind} cannot be encoded and are lost: {error!r}", count=rows)])
 
     # -- counting ----------------------------------------------------------------------------------------------------
 
@@ -128,24 +143,62 @@ class Encoder:
             account = self._accounts[worker, agent] = Account(worker, agent, self._first_episode)
         return account
 
-    def _sort(self, records: Sequence[Any], steps: _Steps, ended: list[dict[str, Any]], blocks: list[Block]) -> None:
-        rows, accounts, episodes, indices = steps
+    def _count_at_once(self, records: Sequence[Any], ended: list[dict[str, Any]]) -> _Steps | None:
+        """Count steps of the emitter's own agent that give no numbers themselves; None when there are others among them."""
+        if set(map(type, records)) != {tuple}:
+            return None
+        columns = list(zip(*records, strict=True))
+        number = len(records)
+        if any(columns[at].count(None) != number for at in (_EPISODE, _INDEX, _AGENT)):
+            return None
+        further = columns[_FURTHER]
+        if further.count(None) != number and any(fields and "worker_id" in fields for fields in further):
+            return None
+        times, rewards, terminated, truncated, final = (columns[at] for at in (0, 2, 4, 5, _FINAL))
+        account = self._account(None, None)
+        episodes = np.empty(number, np.int64)
+        indices = np.arange(number, dtype=np.int64)
+        begin = 0
+        try:
+            ends = np.flatnonzero(np.array(terminated, np.bool_) | np.array(truncated, np.bool_)).tolist()
+            numbers = rewards if set(map(type, rewards)) == {float} else list(map(float, rewards))
+        except (TypeError, ValueError):
+            return None
+        self._flush(account, ended)
+        for end in ends:
+            indices[begin : end + 1] += account.step - begin
+            episodes[begin : end + 1] = account.episode
+            account.step += end + 1 - begin
+            account.total = sum(numbers[begin : end + 1], account.total)
+            self._flush(account, ended)
+            account.end(times[end], terminated=bool(terminated[end]), truncated=bool(truncated[end]), final=final[end])
+            begin = end + 1
+        if begin < number:
+            self._flush(account, ended)
+            indices[begin:] += account.step - begin
+            episodes[begin:] = account.episode
+            account.step += number - begin
+            account.total = sum(numbers[begin:], account.total)
+        return _Steps(columns, account.worker_id, account.agent_id, episodes, indices)
+
+    def _count_each(self, records: Sequence[Any], ended: list[dict[str, Any]], blocks: list[Block]) -> _Steps:
+        rows: list[Any] = []
+        accounts: list[Account] = []
+        episodes: list[int] = []
+        indices: list[int] = []
         usual = self._account(None, None)
         for record in records:
             if record.__class__ is not tuple:
                 if isinstance(record, Block):
                     blocks.append(record)
                 else:
-                    account = self._account(record.further.pop("worker_id", None), record.agent_id)
-                    self._release(account, ended, record)
+                    self._release(self._account(record.further.pop("worker_id", None), record.agent_id), ended, record)
                 continue
-            _, _, reward, _, terminated, truncated, episode, index, agent_id, further = record
+            _, _, reward, _, terminated, truncated, episode, index, agent_id, further, _, final = record
             account = usual
             if agent_id is not None or (further is not None and "worker_id" in further):
                 account = self._account(further.get("worker_id") if further else None, agent_id)
-            if account.waiting is not None:
-                ended.append(account.waiting)
-                account.waiting = None
+            self._flush(account, ended)
             if (episode is not None or index is not None) and not self._place(account, episode, index):
                 continue
             rows.append(record)
@@ -158,7 +211,16 @@ class Encoder:
             except (TypeError, ValueError):  # counted where the column is made
                 account.total = math.nan
             if terminated or truncated:
-                account.end(record[0], terminated=bool(terminated), truncated=bool(truncated))
+                account.end(record[0], terminated=bool(terminated), truncated=bool(truncated), final=final)
+        workers, agents = [account.worker_id for account in accounts], [account.agent_id for account in accounts]
+        return _Steps(list(zip(*rows, strict=True)), workers, agents, episodes, indices)
+
+    @staticmethod
+    def _flush(account: Account, ended: list[dict[str, Any]]) -> None:
+        """Let the record of an episode go that has waited: another step has come."""
+        if account.waiting is not None:
+            ended.append(account.waiting)
+            account.waiting = None
 
     def _release(self, account: Account, ended: list[dict[str, Any]], said: Episode) -> None:
         waiting = account.waiting
@@ -184,48 +246,49 @@ class Encoder:
     # -- steps -------------------------------------------------------------------------------------------------------
 
     def _steps(self, steps: _Steps) -> pa.RecordBatch:
-        times, actions, rewards, seen, terminated, truncated, _, _, _, further = zip(*steps.rows, strict=True)
-        observations = [_summary(value) for value in seen] if self._summary else list(seen)
-        extras = self._extras(steps, further, actions)
+        further = steps.columns[_FURTHER]
+        extras = [fields or _NOTHING for fields in further] if any(further) else None
+        if self._summary:
+            steps.columns[_OBSERVATION] = [_summary(value) for value in steps.columns[_OBSERVATION]]
+        payloads = self._painted(steps, extras)
         try:
-            return self._at_once(steps, extras, (times, actions, rewards, observations, terminated, truncated))
+            return self._at_once(steps, extras, payloads)
         except _NOT_OF_A_KIND:
-            return self._one_by_one(steps, extras, (times, actions, rewards, observations, terminated, truncated))
+            return self._one_by_one(steps, extras, payloads)
 
-    def _extras(
-        self, steps: _Steps, further: Sequence[dict[str, Any] | None], actions: Sequence[Any]
-    ) -> list[dict[str, Any]] | None:
-        """Return the further fields, payloads painted; None when there are none."""
-        if not any(further):
-            return None
-        found = []
-        for fields, action, row in zip(further, actions, steps.rows, strict=True):
-            drawing = fields.get("render_payload") if fields else None
-            if fields and isinstance(drawing, Drawing):
-                try:
-                    painted = drawing.painter(drawing.subject, action, terminated=bool(row[4]), truncated=bool(row[5]))
-                except Exception as error:  # noqa: BLE001 - a painter reads an environment of anybody's making
-                    self._count([Problem("bad_payload", f"a render payload cannot be made: {error!r}")])
-                    painted = None
-                found.append({**fields, "render_payload": _Ready(painted) if painted else None})
-            else:
-                found.append(fields or {})
-        return found
+    def _painted(self, steps: _Steps, extras: Sequence[dict[str, Any]] | None) -> Sequence[Any] | None:
+        """Return the render payloads, made where that was left to us; None when there are none."""
+        drawings = steps.columns[_DRAWING]
+        if drawings.count(None) == len(drawings):
+            return None if extras is None else [fields.get("render_payload") for fields in extras]
+        found: list[Any] = []
+        actions, terminated, truncated = (steps.columns[at] for at in (1, 4, 5))
+        for drawing, action, ends, cut_off in zip(drawings, actions, terminated, truncated, strict=True):
+            if drawing is None:
+                found.append(None)
+                continue
+            painter, subject = drawing
+            try:
+                found.append(painter.paint(subject, action, ends, cut_off))
+            except Exception as error:  # noqa: BLE001 - a painter reads an environment of anybody's making
+                self._count([Problem("bad_payload", f"a render payload cannot be made: {error!r}")])
+                found.append(None)
+        return _Texts(found)
 
     def _at_once(
-        self, steps: _Steps, extras: list[dict[str, Any]] | None, columns: tuple[Sequence[Any], ...]
+        self, steps: _Steps, extras: list[dict[str, Any]] | None, payloads: Sequence[Any] | None
     ) -> pa.RecordBatch:
-        times, actions, rewards, observations, terminated, truncated = columns
+        times, actions, rewards, observations, terminated, truncated = steps.columns[:6]
         number = len(times)
         names = set().union(*extras) if extras else set()
-        get = _getter(extras, names, number)
+        get = _getter(extras, names)
         reward = pa.array(rewards, pa.float64(), from_pandas=False)
         if reward.null_count:
             raise ValueError  # None is no reward: one by one, they are counted
         core = [
             _constant(self.run_id, number),
-            _labels([account.worker_id for account in steps.accounts]),
-            _labels([account.agent_id for account in steps.accounts]),
+            _labels(steps.workers, number),
+            _labels(steps.agents, number),
             pa.array(steps.episodes, pa.int64()),
             pa.array(steps.indices, pa.int64()),
             pa.array(times, TIMESTAMP),
@@ -234,14 +297,7 @@ class Encoder:
             reward,
             _flags(terminated),
             _flags(truncated),
-            pa.array(get("episode_seed"), pa.uint64()),
-            pa.array(get("policy_label"), pa.string()).dictionary_encode(),
-            pa.array(get("backend"), pa.string()).dictionary_encode(),
-            self._documents(get("render_hint")),
-            pa.array(get("frame_ref"), pa.string()),
-            pa.array(get("payload_version"), pa.uint32()),
-            self._documents(get("render_payload")),
-            pa.array(np.zeros(number, np.uint64)),
+            *self._rest(get, number, payloads),
         ]
         problems: list[Problem] = []
         if not pc.all(pc.is_finite(reward)).as_py():
@@ -250,41 +306,62 @@ class Encoder:
         fields: list[pa.Field] = []
         arrays: list[pa.Array] = []
         if names - _OWN:
-            rest = [{k: v for k, v in row.items() if k not in _OWN} for row in extras or ()]
+            rest = extras or ()
+            if names & _OWN:
+                rest = [{k: v for k, v in row.items() if k not in _OWN} for row in rest]
             fields, arrays = _further.columns(rest, STEPS.names, problems)
         self._count(problems)
         return pa.RecordBatch.from_arrays([*core, *arrays], schema=pa.schema([*STEPS, *fields]))
 
+    def _rest(
+        self, get: Callable[[str], Sequence[Any] | None], number: int, payloads: Sequence[Any] | None
+    ) -> list[pa.Array]:
+        """Return the core columns behind ``truncated``, which are seldom told."""
+
+        def column(name: str, make: Callable[[Sequence[Any]], pa.Array]) -> pa.Array:
+            values = get(name)
+            return pa.nulls(number, STEPS.field(name).type) if values is None else make(values)
+
+        return [
+            column("episode_seed", lambda values: pa.array(values, pa.uint64())),
+            column("policy_label", lambda values: pa.array(values, pa.string()).dictionary_encode()),
+            column("backend", lambda values: pa.array(values, pa.string()).dictionary_encode()),
+            column("render_hint", self._documents),
+            column("frame_ref", lambda values: pa.array(values, pa.string())),
+            column("payload_version", lambda values: pa.array(values, pa.uint32())),
+            pa.nulls(number, pa.string()) if payloads is None else self._documents(payloads),
+            pa.array(np.zeros(number, np.uint64)),
+        ]
+
     def _one_by_one(
-        self, steps: _Steps, extras: list[dict[str, Any]] | None, columns: tuple[Sequence[Any], ...]
+        self, steps: _Steps, extras: list[dict[str, Any]] | None, payloads: Sequence[Any] | None
     ) -> pa.RecordBatch:
         """Return the same by way of events, as :mod:`~live_telemetry_widget.normalize` takes them from printed lines."""
         names = ("ts_unix_ns", "action", "reward", "observation", "terminated", "truncated")
         events: list[dict[str, Any]] = []
-        payloads: list[str | None] = []
-        for i, values in enumerate(zip(*columns, strict=True)):
-            account = steps.accounts[i]
-            fields = dict(extras[i]) if extras else {}
-            payload = fields.pop("render_payload", None)
-            payloads.append(None if payload is None else self._document(payload))
+        for i, values in enumerate(zip(*steps.columns[: len(names)], strict=True)):
+            fields = {name: value for name, value in extras[i].items() if name != "render_payload"} if extras else {}
             event = {name: self._plain(value) for name, value in fields.items()}
             event |= {name: self._plain(value) for name, value in zip(names, values, strict=True)}
-            event |= {"worker_id": account.worker_id, "agent_id": account.agent_id}
-            event |= {"episode": steps.episodes[i], "step_index": steps.indices[i]}
+            event["worker_id"] = steps.workers if isinstance(steps.workers, str) else steps.workers[i]
+            event["agent_id"] = steps.agents if isinstance(steps.agents, str) else steps.agents[i]
+            event |= {"episode": int(steps.episodes[i]), "step_index": int(steps.indices[i])}
             events.append(event)
         batch, problems = normalize.steps_from_events(events, run_id=self.run_id)
         self._count(problems)
+        if payloads is None:
+            return batch
         at = batch.schema.get_field_index("render_payload")
-        return batch.set_column(at, batch.schema.field(at), _texts(payloads))
+        return batch.set_column(at, batch.schema.field(at), self._documents(payloads))
 
     def _documents(self, values: Sequence[Any]) -> pa.Array:
         """Return values as JSON texts: those of one kind at once."""
+        if values.__class__ is _Texts:
+            return _texts(values)
         kinds = set(map(type, values))
         kinds.discard(type(None))
         if not kinds:
             return pa.nulls(len(values), pa.string())
-        if kinds == {_Ready}:
-            return _texts([None if value is None else value.text for value in values])
         if all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
             return pa.array(values, pa.int64()).cast(pa.string())
         if kinds == {np.ndarray} and (texts := _array_texts(values)) is not None:
@@ -292,8 +369,6 @@ class Encoder:
         return _texts([None if value is None else self._document(value) for value in values])
 
     def _document(self, value: Any) -> str:  # noqa: ANN401 - whatever a step is told with
-        if isinstance(value, _Ready):
-            return value.text
         return to_json(self._plain(value))
 
     def _plain(self, value: Any) -> Any:  # noqa: ANN401 - as above
@@ -325,14 +400,13 @@ class Encoder:
             seen = pa.nulls(number, pa.string()) if observation is None else self._documents(list(observation))
         action = joined["action"]
         further = {name: [item for block in blocks for item in block.further[name]] for name in first.further}
-        rows = [dict(zip(further, values, strict=True)) for values in zip(*further.values(), strict=True)]
         problems: list[Problem] = []
-        own = {name: further.get(name, [None] * number) for name in _OWN}
-        fields, arrays = (
-            _further.columns([{k: v for k, v in row.items() if k not in _OWN} for row in rows], STEPS.names, problems)
-            if set(further) - _OWN
-            else ([], [])
-        )
+        fields: list[pa.Field] = []
+        arrays: list[pa.Array] = []
+        if told := [name for name in further if name not in _OWN]:
+            columns = (further[name] for name in told)
+            rows = [dict(zip(told, values, strict=True)) for values in zip(*columns, strict=True)]
+            fields, arrays = _further.columns(rows, STEPS.names, problems)
         self._count(problems)
         core = [
             _constant(self.run_id, number),
@@ -346,14 +420,7 @@ class Encoder:
             pa.array(joined["reward"], pa.float64()),
             pa.array(joined["terminated"], pa.bool_()),
             pa.array(joined["truncated"], pa.bool_()),
-            pa.array(own["episode_seed"], pa.uint64()),
-            _texts(own["policy_label"]).dictionary_encode(),
-            _texts(own["backend"]).dictionary_encode(),
-            self._documents(own["render_hint"]),
-            _texts(own["frame_ref"]),
-            pa.array(own["payload_version"], pa.uint32()),
-            self._documents(own["render_payload"]),
-            pa.array(np.zeros(number, np.uint64)),
+            *self._rest(further.get, number, further.get("render_payload")),
         ]
         return pa.RecordBatch.from_arrays([*core, *arrays], schema=pa.schema([*STEPS, *fields]))
 
@@ -381,17 +448,13 @@ class Encoder:
         return batch
 
 
-class _Ready(NamedTuple):
-    """A JSON text, as against a text to be told as JSON."""
-
-    text: str
+class _Texts(list[Any]):
+    """JSON texts, as against texts to be told as JSON."""
 
 
-def _getter(extras: list[dict[str, Any]] | None, names: set[str], number: int) -> Callable[[str], list[Any]]:
-    nothing = [None] * number
-
-    def get(name: str) -> list[Any]:
-        return [row.get(name) for row in extras] if extras and name in names else nothing
+def _getter(extras: list[dict[str, Any]] | None, names: set[str]) -> Callable[[str], Sequence[Any] | None]:
+    def get(name: str) -> Sequence[Any] | None:
+        return [row.get(name) for row in extras] if extras and name in names else None
 
     return get
 
@@ -411,9 +474,11 @@ def _constant(value: str, number: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(number, np.int32)), pa.array([value], pa.string()))
 
 
-def _labels(values: list[str]) -> pa.Array:
-    if values.count(values[0]) == len(values):
-        return _constant(values[0], len(values))
+def _labels(values: list[str] | str, number: int) -> pa.Array:
+    if isinstance(values, str):
+        return _constant(values, number)
+    if values.count(values[0]) == number:
+        return _constant(values[0], number)
     return pa.array(values, pa.string()).dictionary_encode()
 
 
@@ -491,3 +556,24 @@ def _alike(blocks: Sequence[Block]) -> list[list[Block]]:
 def _shape(block: Block) -> tuple[Any, ...]:
     columns = tuple((name, None if value is None else value.shape[1:]) for name, value in block.columns.items())
     return (tuple(block.agents), columns, tuple(block.further))
+
+
+_PLAIN: Final = pa.ipc.IpcWriteOptions()
+#: On the caller's thread: to wake others costs more than they save.
+_PACKED: Final = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+_LITTLE: Final = 64
+
+
+def pack(batch: pa.RecordBatch) -> bytes:
+    """Return a batch as an Arrow IPC stream, compressed lightly; :func:`unpack` undoes it."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema, options=_PACKED if batch.num_rows > _LITTLE else _PLAIN) as writer:
+        writer.write_batch(batch)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def unpack(data: bytes) -> pa.RecordBatch:
+    """Undo :func:`pack`."""
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_next_batch()

@@ -41,9 +41,9 @@ class Account:
         self._last: dict[str, Any] | None = None
         self._told = True
 
-    def end(self, ts_unix_ns: int, *, terminated: bool, truncated: bool) -> None:
-        """End the running episode; its record waits."""
-        self.waiting = self._last = {
+    def end(self, ts_unix_ns: int, *, terminated: bool, truncated: bool, final: object = None) -> None:
+        """End the running episode; its record, which has the final observation when it is told, waits."""
+        record = {
             "episode": self.episode,
             "worker_id": self.worker_id,
             "agent_id": self.agent_id,
@@ -53,6 +53,9 @@ class Account:
             "truncated": truncated,
             "ts_unix_ns": ts_unix_ns,
         }
+        if final is not None:
+            record["final_observation"] = final
+        self.waiting = self._last = record
         self.since = time.monotonic()
         self._told = False
         self.episode += 1

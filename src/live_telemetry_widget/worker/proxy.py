@@ -29,11 +29,12 @@ from live_telemetry_widget.errors import ConnectError, DaemonError, WorkerError
 from live_telemetry_widget.proto import telemetry_pb2
 from live_telemetry_widget.schema import Problem
 from live_telemetry_widget.worker import remote
+from live_telemetry_widget.worker.batches import BatchPublisher
 from live_telemetry_widget.worker.brake import Brake
 from live_telemetry_widget.worker.lines import LineCutter
 from live_telemetry_widget.worker.process import Signals, WorkerProcess
-from live_telemetry_widget.worker.publisher import Publisher
 from live_telemetry_widget.worker.registration import Registration
+from live_telemetry_widget.worker.versions import versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -77,10 +78,7 @@ class _Outlet:
         self._names = {"run_id": registration.run_id, "agent_id": agent_id, "worker_id": worker_id}
         self._stdout: BinaryIO | None = stdout
         self._cutter = LineCutter()
-        reopen = registration.open
-        self.steps = Publisher("steps", registration.publish_steps, reopen)
-        # An episode's record is of use when its steps are there.
-        self.episodes = Publisher("episodes", registration.publish_episodes, reopen, leader=self.steps)
+        self.delivery = BatchPublisher(registration)
         self.problems: collections.Counter[str] = collections.Counter()
         self.samples: dict[str, str] = {}
         self.completed: dict[str, Any] = {}
@@ -105,12 +103,11 @@ class _Outlet:
 
     async def close(self) -> None:
         """Wait until all is delivered or abandoned."""
-        await asyncio.gather(self.steps.close(), self.episodes.close())
+        await self.delivery.close()
 
     def abandon(self) -> None:
         """Give up what is not delivered."""
-        self.steps.abandon()
-        self.episodes.abandon()
+        self.delivery.abandon()
         self.brake.lift()
         self.abandoned.set()
 
@@ -162,11 +159,11 @@ class _Outlet:
         if steps:
             batch, problems = normalize.steps_from_events(steps, **self._names)
             self._count(problems)
-            await self.steps.put(normalize.step_messages(batch))
+            await self.delivery.put("steps", batch)
         if episodes:
             batch, problems = normalize.episodes_from_events(episodes, **self._names)
             self._count(problems)
-            await self.episodes.put(normalize.episode_messages(batch))
+            await self.delivery.put("episodes", batch)
 
     def _pass_on(self, lines: list[bytes]) -> None:
         if self._stdout is None:
@@ -255,7 +252,7 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
         "run_name": name or _name_of(command),
         "entry_point": command[0],
         "arguments": list(command[1:]),
-        "metadata": {"agent_id": agent_id, "worker_id": worker_id},
+        "metadata": {"agent_id": agent_id, "worker_id": worker_id, "versions": versions_of(command[0])},
     }
     registration = Registration(daemon, run_id, worker_id, config)
     try:
@@ -496,10 +493,11 @@ def _name_of(command: Sequence[str]) -> str:
 
 
 def _report(outlet: _Outlet, registration: Registration) -> None:
-    steps, episodes, address = outlet.steps, outlet.episodes, registration.address
+    delivery, address = outlet.delivery, registration.address
+    steps, episodes = delivery.tally("steps"), delivery.tally("episodes")
     _say(f"run {registration.run_id}: {steps.confirmed} steps and {episodes.confirmed} episodes published to {address}")
     if steps.lost or episodes.lost:
-        why = steps.failure or episodes.failure or "no answer in time"
+        why = delivery.trouble or "no answer in time"
         _say(f"{steps.lost} steps and {episodes.lost} episodes could not be delivered to {address}: {why}")
     if steps.dropped or episodes.dropped:
         _say(f"{address} dropped {steps.dropped} steps and {episodes.dropped} episodes, as it says")

@@ -44,13 +44,38 @@ _AWAY: Final = {
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
-_FORGOTTEN: Final = {
+#: The daemon does not know the run, or us, any more.
+FORGOTTEN: Final = {
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.PERMISSION_DENIED,  # of a session token that was issued under another key
 }
 #: How gRPC, on either side, says that the message itself is the trouble.
 _TOO_LARGE: Final = "larger than max"
+
+
+@dataclasses.dataclass(slots=True)
+class Tally:
+    """What became of what was put.
+
+    Attributes
+    ----------
+    confirmed
+        The daemon has answered for it.
+    lost
+        Refused, or given up.
+    dropped
+        Answered for, and not kept.
+    """
+
+    confirmed: int = 0
+    lost: int = 0
+    dropped: int = 0
+
+
+def is_refusal(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a daemon refuses, rather than is away: it will not answer otherwise by itself."""
+    return error.code() not in _AWAY or _TOO_LARGE in (error.details() or "")
 
 
 @dataclasses.dataclass(slots=True)
@@ -131,6 +156,11 @@ class Publisher:
         self._given_up = False
         self._task = asyncio.create_task(self._run(), name=f"publish {what}")
 
+    @property
+    def waiting(self) -> int:
+        """How many messages are not confirmed."""
+        return len(self._window)
+
     async def put(self, messages: Sequence[Any]) -> None:
         """Hand messages over; waits while too much is unconfirmed."""
         await self._room.wait()
@@ -187,7 +217,7 @@ class Publisher:
                 answer = await self._call(self._requests(attempt), numbers)
             except grpc.aio.AioRpcError as error:
                 self.failure = f"{error.code().name}: {error.details()}"
-                refusals = refusals + 1 if self._is_refusal(error) else 0
+                refusals = refusals + 1 if is_refusal(error) else 0
                 if refusals >= _REFUSALS:
                     _LOG.warning("the daemon refuses %s: %s", self.what, self.failure)
                     self._give_up()
@@ -205,13 +235,10 @@ class Publisher:
             self._confirm(attempt.sent if attempt.exhausted else min(attempt.sent, answer.accepted))
             self.dropped += answer.dropped
 
-    def _is_refusal(self, error: grpc.aio.AioRpcError) -> bool:
-        return error.code() not in _AWAY or _TOO_LARGE in (error.details() or "")
-
     async def _recover(self, error: grpc.aio.AioRpcError) -> None:
         """Do what may make the next attempt work."""
-        forgotten = error.code() in _FORGOTTEN
-        if self._is_refusal(error) and not forgotten:
+        forgotten = error.code() in FORGOTTEN
+        if is_refusal(error) and not forgotten:
             # One message can be what is refused. Sent one by one, then ever more, the others get through.
             if self._most == 1:
                 self._drop_first()

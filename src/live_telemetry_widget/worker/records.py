@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: A step: (ts_unix_ns, action, reward, observation, terminated, truncated, episode, step_index, agent_id, further fields). A plain tuple,
-#: because making anything else costs the training thread more.
-Step = tuple[int, Any, Any, Any, Any, Any, "int | None", "int | None", "str | None", "dict[str, Any] | None"]
+#: A step: (ts_unix_ns, action, reward, observation, terminated, truncated, episode, step_index, agent_id, further fields, drawing, final
+#: observation). A drawing is a :class:`Painter` and what it paints. A plain tuple, because making anything else costs the training thread more.
+Step = tuple[
+    int,
+    Any,
+    Any,
+    Any,
+    Any,
+    Any,
+    "int | None",
+    "int | None",
+    "str | None",
+    "dict[str, Any] | None",
+    "tuple[Painter, Any] | None",
+    Any,
+]
 
 #: Of these, nobody can change a value behind our back. Types that prove to be such are added as they are met.
 FIXED: Final[set[type]] = {type(None), bool, int, float, str, bytes, complex}
@@ -52,18 +66,12 @@ class Block:
     further: dict[str, Any]
 
 
-class Painter(Protocol):
-    """Makes a payload of what was kept of a state, on the emitter's own thread."""
+class Painter(abc.ABC):
+    """Makes a render payload of what was kept of a state, on the emitter's own thread."""
 
-    def __call__(self, subject: Any, action: Any, *, terminated: bool, truncated: bool) -> str | None:  # noqa: ANN401 - the painter's own
-        """Return JSON text, or None when there is nothing to draw."""
-
-
-class Drawing(NamedTuple):
-    """A render payload that is made when it is encoded."""
-
-    painter: Painter
-    subject: Any
+    @abc.abstractmethod
+    def paint(self, subject: Any, action: Any, terminated: bool, truncated: bool) -> str:  # noqa: ANN401, FBT001 - the painter's own; by position, for speed
+        """Return the payload as JSON text."""
 
 
 def snapshot(value: Any) -> Any:  # noqa: ANN401 - whatever a step is told with

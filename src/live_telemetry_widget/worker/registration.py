@@ -17,6 +17,8 @@ from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc, train
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping
 
+    from live_telemetry_widget.batches import Compression
+
 _CALL_TIMEOUT: Final = 10.0
 _LONGEST_NAME: Final = 120
 
@@ -91,6 +93,16 @@ class Registration:
         metadata = self.metadata + (numbers if self.ours else ())
         call: Awaitable[Any] = self.trainer.PublishRunEpisodes(messages, metadata=metadata)
         return call
+
+    def publish_batches(self) -> Any:  # noqa: ANN401 - gRPC's stubs have no types
+        """Begin to publish batches; returns the call, both ways."""
+        return self._telemetry.PublishBatches(metadata=self.metadata)
+
+    @property
+    def compression(self) -> Compression:
+        """How batches are packed: not at all on one machine, where bytes cost less than packing them."""
+        host = self.address.rpartition(":")[0].strip("[]")
+        return "none" if host in {"localhost", "::1"} or host.startswith("127.") else "zstd"
 
     async def close(self) -> None:
         """Close the channel."""

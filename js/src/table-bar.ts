@@ -1,0 +1,204 @@
+// The line above the tables: filter, go to an episode, choose columns.
+
+import { label } from "./labels.ts";
+import { browserClock, type Clock } from "./link.ts";
+import type { Page } from "./page.ts";
+import { makePopover } from "./popover.ts";
+import type { View } from "./status.ts";
+import { foundIn } from "./table-hands.ts";
+import { DIGITS, type TableState } from "./table-state.ts";
+
+/** Typing for so long without a pause is one filter. */
+const TYPED_MS = 300;
+
+export function makeTableBar(page: Page, clock: Clock = browserClock): View {
+  const { selection, link } = page;
+  const states: TableState[] = [page.tables.steps, page.tables.episodes];
+  const element = document.createElement("div");
+  element.className = "ltw-bar";
+  element.dataset.lmSuppressShortcuts = "true";
+
+  const filter = field("Filter rows, as in: reward > 0 and steps < 10", "filter", "ltw-filter");
+  filter.spellcheck = false;
+  filter.autocapitalize = "off";
+  const go = field("Episode, or episode:step", "go to 12:5", "ltw-go");
+  const note = document.createElement("span");
+  note.className = "ltw-bar-note";
+  note.id = `ltw-note-${Math.random().toString(36).slice(2, 8)}`;
+  note.setAttribute("role", "status");
+  note.dataset.testid = "ltw-filter-note";
+  filter.setAttribute("aria-describedby", note.id);
+  const columns = makePopover("Columns", "Choose and order columns", "ltw-columns");
+  columns.panel.classList.add("ltw-column-list");
+  element.append(filter, note, go, columns.element);
+
+  let stopTyping = (): void => {};
+  let goFault = "";
+  const apply = (): void => {
+    stopTyping();
+    selection.set({ filter: filter.value.trim() });
+  };
+  const onInput = (): void => {
+    stopTyping();
+    stopTyping = clock.after(TYPED_MS, apply);
+  };
+  const onFilterKey = (event: KeyboardEvent): void => {
+    if (event.key === "Enter") apply();
+    else if (event.key === "Escape" && filter.value !== "") {
+      event.stopPropagation();
+      filter.value = "";
+      apply();
+    }
+  };
+
+  const goTo = async (): Promise<void> => {
+    const [, episode, step] = /^\s*(\d+)(?:\s*[:,.\s]\s*(\d+))?\s*$/.exec(go.value) ?? [];
+    goFault = "";
+    if (episode === undefined) goFault = go.value.trim() === "" ? "" : "Write an episode's number, or episode:step.";
+    else {
+      try {
+        const asked = { episode: Number(episode), ...(step === undefined ? {} : { step: Number(step) }) };
+        const [found] = foundIn((await link.ask("ask_find", asked)).fields.found);
+        if (!found) goFault = `There is no episode ${episode}.`;
+        else if (step !== undefined && found.row === null) goFault = `Step ${step} of episode ${episode} is not here.`;
+        if (found) selection.set({ episode: found.episode, step: step === undefined ? null : Number(step) });
+      } catch (error) {
+        goFault = error instanceof Error ? error.message : String(error);
+      }
+    }
+    go.toggleAttribute("aria-invalid", goFault !== "");
+    update();
+  };
+  const onGoKey = (event: KeyboardEvent): void => {
+    if (event.key === "Enter") void goTo();
+  };
+
+  // -- columns
+
+  const fill = (): void => {
+    const focused = document.activeElement instanceof HTMLElement ? document.activeElement.dataset.key : undefined;
+    columns.panel.replaceChildren(...states.map(listOf));
+    if (focused) columns.panel.querySelector<HTMLElement>(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  };
+  const listOf = (state: TableState): HTMLElement => {
+    const list = document.createElement("fieldset");
+    const legend = document.createElement("legend");
+    legend.textContent = state.table === "steps" ? "Steps" : "Episodes";
+    list.append(legend);
+    const all = state.columns;
+    for (const [i, { name }] of all.entries()) {
+      const row = document.createElement("div");
+      const choice = document.createElement("label");
+      const box = document.createElement("input");
+      box.type = "checkbox";
+      box.checked = !state.hidden.has(name);
+      box.dataset.key = `${state.table} ${name}`;
+      box.addEventListener("change", () => state.show(name, box.checked));
+      choice.append(box, label(state.table, name));
+      const up = small("↑", `Move ${label(state.table, name)} to the left`, `${state.table} ${name} up`, i === 0);
+      up.addEventListener("click", () => state.move(name, -1));
+      const down = small(
+        "↓",
+        `Move ${label(state.table, name)} to the right`,
+        `${state.table} ${name} down`,
+        i === all.length - 1,
+      );
+      down.addEventListener("click", () => state.move(name, 1));
+      row.append(choice, up, down);
+      list.append(row);
+    }
+    const foot = document.createElement("div");
+    const digits = document.createElement("select");
+    digits.className = "ltw-speed";
+    digits.dataset.key = `${state.table} digits`;
+    digits.setAttribute("aria-label", `Digits of numbers in ${legend.textContent}`);
+    for (const count of DIGITS) {
+      const option = new Option(count === 17 ? "all digits" : `${count} digits`, String(count));
+      option.selected = count === state.digits;
+      digits.append(option);
+    }
+    digits.addEventListener("change", () => state.setDigits(Number(digits.value)));
+    const reset = small("Reset", `Columns of ${legend.textContent} as they were`, `${state.table} reset`, false);
+    reset.addEventListener("click", () => state.reset());
+    foot.append(digits, reset);
+    list.append(foot);
+    return list;
+  };
+
+  // -- what it shows
+
+  const update = (): void => {
+    const { filter: wanted } = selection;
+    const faults = states.map((state) => state.arrangement?.fault ?? null);
+    const [steps, episodes] = faults;
+    // An expression that fits one of the tables is none that is wrong.
+    const wrong = wanted !== "" && steps && episodes ? (steps.position >= episodes.position ? steps : episodes) : null;
+    filter.setAttribute("aria-invalid", String(wrong !== null));
+    let text = goFault;
+    if (wrong)
+      text = `${wrong.reason}${wrong.near.length > 0 && !wrong.reason.includes("did you mean") ? `; near: ${wrong.near.join(", ")}` : ""} (at character ${Math.min(wrong.position, wanted.length) + 1})`;
+    else if (wanted !== "" && text === "") text = states.map(matchText).filter(Boolean).join(" · ");
+    note.classList.toggle("ltw-bar-fault", wrong !== null || goFault !== "");
+    if (note.textContent !== text) note.textContent = text;
+    note.title = text;
+  };
+  const matchText = (state: TableState): string => {
+    const { arrangement } = state;
+    if (!arrangement || arrangement.wish.where === "") return "";
+    const name = state.table;
+    if (arrangement.fault) return `${name}: not filtered by this`;
+    const { progress } = arrangement;
+    if (!progress) return `${name}: waiting for the kernel…`;
+    const share =
+      progress.scanned < progress.of ? ` (${Math.floor((100 * progress.scanned) / progress.of)} % looked at)` : "";
+    return `${arrangement.total.toLocaleString("en")} ${name}${share}`;
+  };
+
+  const onStates = (): void => {
+    if (!columns.panel.hidden) fill();
+    update();
+  };
+  const onSelection = (): void => {
+    if (filter.value.trim() !== selection.filter) filter.value = selection.filter;
+    update();
+  };
+  const stops = [...states.map((state) => state.listen(onStates)), selection.listen(onSelection)];
+  filter.addEventListener("input", onInput);
+  filter.addEventListener("keydown", onFilterKey);
+  go.addEventListener("keydown", onGoKey);
+  columns.button.addEventListener("click", fill);
+  onSelection();
+
+  return {
+    element,
+    update,
+    close() {
+      stopTyping();
+      for (const stop of stops) stop();
+      columns.close();
+    },
+  };
+}
+
+function field(name: string, hint: string, testid: string): HTMLInputElement {
+  const input = document.createElement("input");
+  input.type = "text";
+  input.className = "ltw-field";
+  input.placeholder = hint;
+  input.title = name;
+  input.setAttribute("aria-label", name);
+  input.dataset.testid = testid;
+  return input;
+}
+
+function small(text: string, name: string, key: string, off: boolean): HTMLButtonElement {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "ltw-button";
+  button.textContent = text;
+  button.title = name;
+  button.setAttribute("aria-label", name);
+  button.dataset.key = key;
+  button.disabled = off;
+  return button;
+}

@@ -1,0 +1,403 @@
+"""Gymnasium environments that tell a daemon what happens in them: :class:`RecordTelemetry`, :class:`RecordVectorTelemetry`.
+
+Needs ``pip install 'live_telemetry_widget[gymnasium]'``.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final, Literal, SupportsFloat, TypeVar
+
+from live_telemetry_widget.errors import MissingPackageError
+
+try:
+    import gymnasium
+    from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+    from gymnasium.vector.utils import iterate
+except ImportError as missing:
+    message = "live_telemetry_widget.gymnasium needs Gymnasium: pip install 'live_telemetry_widget[gymnasium]'"
+    raise MissingPackageError(message) from missing
+
+import numpy as np
+
+from live_telemetry_widget.worker.emitter import Emitter, now, outcome_of
+from live_telemetry_widget.worker.payloads import Board, Frames, MiniGrid
+from live_telemetry_widget.worker.records import FIXED, Block, Episode, snapshot
+
+if TYPE_CHECKING:
+    from live_telemetry_widget.worker.payloads import Format
+    from live_telemetry_widget.worker.records import Painter
+
+Render = Literal["auto", "frames", "none"]
+_ObsType = TypeVar("_ObsType")
+_ActType = TypeVar("_ActType")
+#: The end of an episode that was under way when its environment was reset.
+_CUT: Final = True
+_RENDERS: Final = ("auto", "frames", "none")
+
+
+def emitter_for(
+    to: Emitter | str | None, env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], options: dict[str, Any]
+) -> tuple[Emitter, bool]:
+    """Return the emitter to use, and whether it is the wrapper's own, to be closed with it.
+
+    Raises
+    ------
+    TypeError
+        Options were given with an emitter, which has its own.
+    """
+    if isinstance(to, Emitter):
+        if options:
+            msg = f"{', '.join(options)}: give these to the Emitter, which was made before the wrapper"
+            raise TypeError(msg)
+        return to, False
+    spec = env.spec
+    game = {"game_id": spec.id} if spec is not None else {}
+    config = {**game, **options.pop("config", {})}
+    return Emitter(to or "127.0.0.1:50055", config=config, **options), True
+
+
+class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType], gymnasium.utils.RecordConstructorArgs):
+    """An environment whose every step is told to a daemon.
+
+    A step's row has the observation that its action answered (as trainer workers tell it), and a payload or frame of where it led. The last
+    observation of an episode is in the episode's row, ``final_observation``. What is recorded is what this wrapper sees: put it outside
+    of wrappers that change rewards or observations to record what the agent gets, inside to record the game.
+
+    Parameters
+    ----------
+    env
+        The environment.
+    emitter
+        An :class:`~live_telemetry_widget.Emitter`, which stays open when the environment is closed; or a daemon's address, for an
+        emitter of its own, which is closed with the environment.
+    agent_id
+        Whose steps these are; the emitter's by default.
+    render
+        ``"auto"``: a payload that the view draws, of FrozenLake, CliffWalking, Taxi, Blackjack and MiniGrid. ``"frames"``: what ``env.render()``
+        returns (``render_mode="rgb_array"``). ``"none"``.
+    render_every
+        Of every so-manieth step only.
+    frame_format
+        ``"png"``, or ``"webp"`` with Pillow.
+    **options
+        The emitter's own, where it is made here: ``run_id``, ``name``, ``config``, ``observations`` ...
+
+    Raises
+    ------
+    ValueError
+        Frames of an environment without ``render_mode="rgb_array"``, or a parameter that is none.
+
+    Examples
+    --------
+    >>> import gymnasium, live_telemetry_widget as ltw
+    >>> with ltw.serve() as server:
+    ...     with RecordTelemetry(gymnasium.make("FrozenLake-v1"), server.address, name="a walk") as env:
+    ...         state, info = env.reset(seed=1)
+    ...         done = False
+    ...         while not done:
+    ...             state, reward, terminated, truncated, info = env.step(env.action_space.sample())
+    ...             done = terminated or truncated
+    ...     env.emitter.stats.confirmed_episodes
+    1
+    """
+
+    def __new__(cls, env: Any = None, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - of either class
+        """Make a :class:`RecordVectorTelemetry` of a vector environment: people expect one name."""
+        if isinstance(env, VectorEnv):
+            return RecordVectorTelemetry(env, *arguments, **options)
+        return super().__new__(cls)
+
+    def __init__(  # noqa: PLR0913 - keywords with defaults
+        self,
+        env: gymnasium.Env[_ObsType, _ActType],
+        emitter: Emitter | str | None = None,
+        *,
+        agent_id: str | None = None,
+        render: Render = "auto",
+        render_every: int = 1,
+        frame_format: Format = "png",
+        **options: Any,  # noqa: ANN401 - the emitter's
+    ) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(
+            self,
+            emitter=emitter,
+            agent_id=agent_id,
+            render=render,
+            render_every=render_every,
+            frame_format=frame_format,
+            **options,
+        )
+        super().__init__(env)
+        self._painter = _painter(env, render, render_every, frame_format)
+        self._board = isinstance(self._painter, Board)
+        self._render_every = render_every
+        self._agent_id = agent_id
+        self.emitter, self._owns = emitter_for(emitter, env, dict(options))
+        self._record = self.emitter.record
+        self._keep = self.emitter.keep
+        #: Whether an observation needs more than a look at its type to be kept.
+        self._choosy = self.emitter.choosy
+        self._further: dict[str, Any] | None = None
+        self._seen: Any = None
+        self._steps = 0
+        self._told = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[_ObsType, dict[str, Any]]:
+        """Reset the environment; an episode that was under way is told as truncated."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        if self._steps:
+            final = {} if self._seen is None else {"final_observation": self._seen}
+            self._record(Episode(now(), None, None, None, _CUT, None, self._agent_id, final))
+            self._steps = 0
+        self._seen = self._keep(observation)
+        self._further = None if seed is None else {"episode_seed": seed}
+        return observation, info
+
+    def step(self, action: _ActType) -> tuple[_ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Make a step and tell of it; waits while the run is paused.
+
+        Raises
+        ------
+        RunCancelledError
+            Somebody has cancelled the run.
+        """
+        result = self.env.step(action)
+        observation, reward, terminated, truncated, _ = result
+        seen, told = self._seen, self._told
+        kept: Any = observation if observation.__class__ in FIXED and not self._choosy else self._keep(observation)
+        self._seen = kept
+        self._told = told + 1
+        self._steps += 1
+        painter, drawing = self._painter, None
+        if painter is not None and not told % self._render_every:
+            plain = self._board and observation.__class__ in FIXED
+            drawing = (painter, observation if plain else self._subject(observation))
+        over = terminated or truncated
+        self._record(
+            (
+                now(),
+                action if action.__class__ in FIXED else snapshot(action),
+                reward,
+                seen,
+                terminated,
+                truncated,
+                None,
+                None,
+                self._agent_id,
+                self._further,
+                drawing,
+                kept if over else None,
+            )
+        )
+        if over:
+            self._steps = 0
+        return result
+
+    def _subject(self, observation: Any) -> Any:  # noqa: ANN401 - the environment's own
+        """Return what the painter needs of the state now."""
+        if isinstance(self._painter, Board):
+            return tuple(observation)  # Blackjack's; the others' are numbers
+        if isinstance(self._painter, MiniGrid):
+            return self._painter.subject(self.env)
+        return snapshot(self.env.render())
+
+    def close(self) -> None:
+        """Close the environment, and the emitter if it is the wrapper's own; its run ends as the program does."""
+        try:
+            super().close()
+        finally:
+            if self._owns:
+                error = sys.exc_info()[1]
+                self.emitter.close(*(outcome_of(error) if error is not None else ("completed", "")))
+
+
+def _painter(env: gymnasium.Env[Any, Any], render: str, every: int, frame_format: Format) -> Painter | None:
+    if render not in _RENDERS or every < 1:
+        msg = (
+            f"render is {render!r}, render_every {every!r}; give one of {', '.join(map(repr, _RENDERS))}, and 1 or more"
+        )
+        raise ValueError(msg)
+    if render == "none":
+        return None
+    if render == "auto":
+        return Board.of(env) or MiniGrid.of(env)
+    if env.render_mode != "rgb_array":
+        msg = f"frames need an environment made with render_mode='rgb_array'; this one has {env.render_mode!r}"
+        raise ValueError(msg)
+    return Frames(frame_format, env.spec.id if env.spec is not None else "")
+
+
+class RecordVectorTelemetry(VectorWrapper, gymnasium.utils.RecordConstructorArgs):
+    """A vector of environments whose every step is told to a daemon; each sub-environment is an agent.
+
+    The calls that only reset a sub-environment (``AutoresetMode.NEXT_STEP``) are no steps and are not told. With ``SAME_STEP`` the last
+    observation is the environment's ``final_obs``, not the first of the next episode.
+
+    Parameters
+    ----------
+    env
+        The vector environment.
+    emitter
+        As of :class:`RecordTelemetry`.
+    agent_id
+        The sub-environments are ``AGENT_ID-0``, ``AGENT_ID-1`` ...
+    **options
+        The emitter's own, where it is made here.
+
+    Examples
+    --------
+    >>> import gymnasium, live_telemetry_widget as ltw
+    >>> with ltw.serve() as server:
+    ...     envs = RecordVectorTelemetry(gymnasium.make_vec("CartPole-v1", num_envs=2), server.address)
+    ...     states, infos = envs.reset(seed=1)
+    ...     for _ in range(5):
+    ...         states, rewards, terminated, truncated, infos = envs.step(envs.action_space.sample())
+    ...     envs.close()
+    ...     envs.emitter.stats.confirmed_steps
+    10
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv[Any, Any, Any],
+        emitter: Emitter | str | None = None,
+        *,
+        agent_id: str = "env",
+        **options: Any,  # noqa: ANN401 - the emitter's
+    ) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(self, emitter=emitter, agent_id=agent_id, **options)
+        super().__init__(env)
+        self._mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self.emitter, self._owns = emitter_for(emitter, env, dict(options))
+        number = self.num_envs
+        self._names = [f"{agent_id}-{index}" for index in range(number)]
+        self._every_agent = np.arange(number, dtype=np.int32)
+        self._episodes = np.full(number, self.emitter.first_episode, np.int64)
+        self._steps = np.zeros(number, np.int64)
+        self._totals = np.zeros(number, np.float64)
+        #: Sub-environments whose next step only resets them.
+        self._over = np.zeros(number, np.bool_)
+        self._seeds: list[int | None] = [None] * number
+        self._seen: Any = None
+        self._told = 0
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environments, or those of ``options["reset_mask"]``; episodes that were under way are told as truncated."""
+        mask = (
+            np.array(options["reset_mask"]) if options and "reset_mask" in options else np.ones(self.num_envs, np.bool_)
+        )
+        observations, infos = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]  # vectors take a list, whatever their types say
+        for index in np.flatnonzero(mask & (self._steps > 0)):
+            self._end(int(index), self._part(self._seen, int(index)), truncated=True)
+        seeds = [seed + index for index in range(self.num_envs)] if isinstance(seed, int) else seed
+        for index in np.flatnonzero(mask):
+            self._seeds[index] = seeds[index] if seeds is not None else None
+        self._over &= ~mask
+        self._seen = self._observed(observations)
+        return observations, infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:  # noqa: ANN401 - as the environment has them
+        """Make a step in each and tell of them; waits while the run is paused.
+
+        Raises
+        ------
+        RunCancelledError
+            Somebody has cancelled the run.
+        """
+        said = _copied(self.action_space, actions)
+        result = self.env.step(actions)
+        observations, rewards, terminated, truncated, infos = result
+        rewards = np.array(rewards, np.float64)
+        terminated, truncated = np.array(terminated, np.bool_), np.array(truncated, np.bool_)
+        before, self._seen = self._seen, self._observed(observations)
+        live = ~self._over
+        self._steps += live
+        self._totals += np.where(live, rewards, 0.0)
+        every = bool(live.all())
+        # What stands in a block is nobody else's: a choice by mask copies, and so does arithmetic.
+        columns = {
+            "agent": self._every_agent if every else self._every_agent[live],
+            "episode": self._episodes[live],
+            "step_index": self._steps[live] - 1,
+            "action": said if every else said[live],
+            "reward": rewards if every else rewards[live],
+            "terminated": terminated if every else terminated[live],
+            "truncated": truncated if every else truncated[live],
+            "observation": before if every or before is None else before[live],
+        }
+        further: dict[str, Any] = {}
+        if any(seed is not None for seed in self._seeds):
+            further["episode_seed"] = [seed for seed, told in zip(self._seeds, live, strict=True) if told]
+        if len(columns["agent"]):
+            self.emitter.record(Block(now(), self._names, columns, further), len(columns["agent"]))
+        over = (terminated | truncated) & live
+        for index in np.flatnonzero(over):
+            final = self._final(int(index), infos)
+            self._end(int(index), final, terminated=bool(terminated[index]), truncated=bool(truncated[index]))
+        self._over = over if self._mode == AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, np.bool_)
+        return result
+
+    def _observed(self, observations: Any) -> Any:  # noqa: ANN401 - as the environment has them
+        """Return a copy, a row a sub-environment; None when it is not to be kept."""
+        self._told += 1
+        if not self.emitter.keeps(self._told - 1):
+            return None
+        return _copied(self.observation_space, observations)
+
+    def _final(self, index: int, infos: dict[str, Any]) -> Any:  # noqa: ANN401 - as above
+        """Return the last observation of an episode that has just ended."""
+        if self._mode != AutoresetMode.SAME_STEP:
+            return self._part(self._seen, index)
+        final = infos.get("final_obs")
+        if self._seen is None or final is None:
+            return None
+        return snapshot(final[index])
+
+    @staticmethod
+    def _part(observations: Any, index: int) -> Any:  # noqa: ANN401 - as above
+        return None if observations is None else observations[index]
+
+    def _end(self, index: int, final: Any, *, truncated: bool, terminated: bool = False) -> None:  # noqa: ANN401 - as above
+        further = {} if final is None else {"final_observation": final}
+        episode = Episode(
+            now(),
+            float(self._totals[index]),
+            int(self._steps[index]),
+            terminated,
+            truncated,
+            int(self._episodes[index]),
+            self._names[index],
+            further,
+        )
+        self._episodes[index] += 1
+        self._steps[index], self._totals[index] = 0, 0.0
+        self._seeds[index] = None
+        self.emitter.record(episode)
+
+    def close(self, **kwargs: Any) -> None:  # noqa: ANN401 - as VectorEnv has it
+        """Close the environments, and the emitter if it is the wrapper's own; its run ends as the program does."""
+        try:
+            super().close(**kwargs)
+        finally:
+            if self._owns:
+                error = sys.exc_info()[1]
+                self.emitter.close(*(outcome_of(error) if error is not None else ("completed", "")))
+
+
+def _copied(space: gymnasium.Space[Any], values: Any) -> Any:  # noqa: ANN401 - a batched space's value
+    """Return a batch as an array of its own: of numbers where it is one, else of objects."""
+    if isinstance(values, np.ndarray):
+        return values.copy()
+    parts = [snapshot(part) for part in iterate(space, values)]
+    array = np.empty(len(parts), object)
+    for index, part in enumerate(parts):  # not at once: NumPy would make one array of equal lists
+        array[index] = part
+    return array
+
+
+__all__ = ["RecordTelemetry", "RecordVectorTelemetry"]
