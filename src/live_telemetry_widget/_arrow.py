@@ -51,6 +51,14 @@ def combine(core: pa.Schema, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatc
     return found[0] if found else empty(core)
 
 
+def to_stream(batch: pa.RecordBatch, options: pa.ipc.IpcWriteOptions | None = None) -> pa.Buffer:
+    """Return the batch as an IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue()
+
+
 def empty(schema: pa.Schema) -> pa.RecordBatch:
     """Return a batch of no rows."""
     return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)

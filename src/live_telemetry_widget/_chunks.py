@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pyarrow as pa
 
+from live_telemetry_widget import _arrow
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -33,10 +35,7 @@ class Piece(NamedTuple):
 
 def encode(batch: pa.RecordBatch) -> memoryview:
     """Return the batch as a compressed IPC stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema, options=_WRITE) as writer:
-        writer.write_batch(batch)
-    return memoryview(sink.getvalue())
+    return memoryview(_arrow.to_stream(batch, _WRITE))
 
 
 def decode(data: bytes) -> pa.RecordBatch:

@@ -14,6 +14,12 @@ from live_telemetry_widget.schema import TEXT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
+def moment(nanoseconds: int | None) -> pd.Timestamp | None:
+    """Return a time since 1970 as pandas has it."""
+    return None if nanoseconds is None else pd.Timestamp(nanoseconds, unit="ns", tz="UTC")
+
+
 _Frame = TypeVar("_Frame", bound=pd.DataFrame)
 
 

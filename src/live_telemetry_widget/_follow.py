@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from live_telemetry_widget.batches import BadBatchError, decode
 from live_telemetry_widget.client import Received
 from live_telemetry_widget.errors import ConnectError, DaemonError, RunNotFoundError
 from live_telemetry_widget.proto import trainer_pb2
-from live_telemetry_widget.schema import EPISODES, STEPS, Problem, RunState
+from live_telemetry_widget.schema import CORE, KINDS, Kind, Problem, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +46,6 @@ _REPAIR_FIRST: Final = 1.0
 _REPAIR_MOST: Final = 30.0
 #: Seconds of silence after which what was asked for again is taken to be all.
 _REPAIR_PAUSE: Final = 1.0
-
-Kind = Literal["steps", "episodes"]
-KINDS: Final[tuple[Kind, Kind]] = ("steps", "episodes")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -449,7 +446,7 @@ def _batches(kind: Kind, items: list[Any], run_id: str) -> tuple[list[normalize.
 
 def _decoded(kind: Kind, found: list[Received], run_id: str) -> normalize.Batch:
     """Return the rows of some batches as one."""
-    core = STEPS if kind == "steps" else EPISODES
+    core = CORE[kind]
     held: list[pa.RecordBatch] = []
     problems: list[Problem] = []
     for received in found:

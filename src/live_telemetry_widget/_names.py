@@ -17,3 +17,6 @@ SESSION_TOKEN: Final = "session-token"  # noqa: S105 - the name of one
 #: gRPC metadata of publishers that number their messages: a name unlike any other's, and the number of the stream's first message.
 PRODUCER: Final = "x-ltw-producer"
 FIRST: Final = "x-ltw-first"
+
+#: Where a daemon listens, and is looked for, unless told otherwise.
+DEFAULT_ADDRESS: Final = "127.0.0.1:50055"

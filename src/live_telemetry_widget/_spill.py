@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from live_telemetry_widget._flock import lock
 from live_telemetry_widget.errors import RecordingError
 from live_telemetry_widget.schema import Problem
 
@@ -167,7 +168,6 @@ if sys.platform == "win32":
         del path
 
 else:
-    import fcntl
 
     def _locked(path: pathlib.Path) -> int | None:
         """Lock a folder of this user, or raise OSError; the lock is dropped with the descriptor, or by the kernel with the process."""
@@ -175,7 +175,7 @@ else:
         try:
             if os.fstat(held).st_uid != os.getuid():
                 raise PermissionError(errno.EPERM, "another user's", str(path))
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(held)
         except OSError:
             os.close(held)
             raise

@@ -17,11 +17,9 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from live_telemetry_widget import _columns
-from live_telemetry_widget.client import run_status
 from live_telemetry_widget.decode import StepFrame
 from live_telemetry_widget.errors import NoDataError
 from live_telemetry_widget.grids import family, game_of, grid_from
-from live_telemetry_widget.store import RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -109,20 +107,16 @@ def info(feed: RunFeed) -> RunInfo:
         workers=list(dict.fromkeys(episodes["worker_id"].astype(str))),
         steps=frames.step_count,
         episodes=frames.episode_count,
-        created_at=_moment(times[0]),
-        updated_at=_moment(times[1]),
-        last_heartbeat=_moment(times[2]),
-        first_step=_moment(span["min"].value),
-        last_step=_moment(span["max"].value),
+        created_at=_columns.moment(times[0]),
+        updated_at=_columns.moment(times[1]),
+        last_heartbeat=_columns.moment(times[2]),
+        first_step=_columns.moment(span["min"].value),
+        last_step=_columns.moment(span["max"].value),
         versions={
             str(k): str(v) for held in _told(config, "versions") if isinstance(held, dict) for k, v in held.items()
         },
         config=config,
     )
-
-
-def _moment(nanoseconds: int | None) -> pd.Timestamp | None:
-    return None if nanoseconds is None else pd.Timestamp(nanoseconds, unit="ns", tz="UTC")
 
 
 def _list(value: object) -> list[Any]:
@@ -177,19 +171,6 @@ def card(feed: RunFeed) -> dict[str, object]:
     if len(first):
         found["kwargs"] = _options(known.game, feed.config, feed.frames.episodes(), first)
     return found
-
-
-def row_of(feed: RunFeed) -> RunRow:
-    """Return what is kept of a run beside its rows."""
-    told, config = feed.info, feed.details.config_json if feed.details else feed.recorded_config
-    status, reason = run_status(feed.state, feed.reason)
-    row = RunRow(feed.run_id, status, config_json=config or "{}", failure_reason=reason)
-    if told is None:
-        return row
-    made, changed = told.created_at or 0, told.updated_at or 0
-    return dataclasses.replace(
-        row, digest=told.digest, last_heartbeat=told.last_heartbeat, created_at=made, updated_at=changed
-    )
 
 
 def game_in(config: Mapping[str, Any], steps: StepFrame, record: pa.Table) -> str:

@@ -22,17 +22,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from live_telemetry_widget import _unpacked
+from live_telemetry_widget import _arrow, _unpacked
 from live_telemetry_widget._further import MAX_COLUMNS, plain
-from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, STEPS, TEXT, Problem
+from live_telemetry_widget.proto import telemetry_pb2
+from live_telemetry_widget.schema import CORE, JSON_KIND, KINDS, LABEL, TEXT, Kind, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Compression = Literal["none", "zstd", "lz4"]
-Kind = Literal["steps", "episodes"]
-
-CORE: Final[dict[str, pa.Schema]] = {"steps": STEPS, "episodes": EPISODES}
+#: The wire's numbers for the kinds of rows, and for what packs them.
+KIND_NUMBERS: Final[dict[str, telemetry_pb2.RowKind]] = {
+    "steps": telemetry_pb2.ROW_KIND_STEPS,
+    "episodes": telemetry_pb2.ROW_KIND_EPISODES,
+}
+KIND_NAMES: Final[dict[telemetry_pb2.RowKind, Kind]] = {KIND_NUMBERS[kind]: kind for kind in KINDS}
+COMPRESSION_NUMBERS: Final[dict[Compression, telemetry_pb2.Compression]] = {
+    "none": telemetry_pb2.COMPRESSION_NONE,
+    "zstd": telemetry_pb2.COMPRESSION_ZSTD,
+    "lz4": telemetry_pb2.COMPRESSION_LZ4,
+}
+COMPRESSION_NAMES: Final = {number: name for name, number in COMPRESSION_NUMBERS.items()}
 #: A message holds at most so many rows, or bytes before compression.
 MAX_ROWS: Final = 65_536
 MAX_BYTES: Final = 16 * 1024 * 1024
@@ -63,11 +73,18 @@ class Rows(NamedTuple):
 
 def encode(batch: pa.RecordBatch, compression: Compression = "none") -> bytes:
     """Return a batch as an IPC stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema, options=_OPTIONS[compression]) as writer:
-        writer.write_batch(batch)
-    data: bytes = sink.getvalue().to_pybytes()
+    data: bytes = _arrow.to_stream(batch, _OPTIONS[compression]).to_pybytes()
     return data
+
+
+def compression_for(address: str) -> Compression:
+    """Return how batches to or from ``"host:port"`` are packed: not at all on one machine, where bytes cost less than packing them.
+
+    >>> compression_for("127.0.0.1:50055"), compression_for("[::1]:50055"), compression_for("trainer:50055")
+    ('none', 'none', 'zstd')
+    """
+    host = address.rpartition(":")[0].strip("[]")
+    return "none" if host in {"localhost", "::1"} or host.startswith("127.") else "zstd"
 
 
 def parts(batch: pa.RecordBatch, most: int = MAX_ROWS) -> Iterator[pa.RecordBatch]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from live_telemetry_widget import commands as run_commands
 from live_telemetry_widget import report_command
+from live_telemetry_widget._names import DEFAULT_ADDRESS
 from live_telemetry_widget._version import __version__
 from live_telemetry_widget.errors import RecordingError, TelemetryError
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from live_telemetry_widget.daemon.server import Daemon
 
 _LOG: Final = logging.getLogger(__name__)
-_ADDRESS: Final = "127.0.0.1:50055"
 
 
 def default_data_dir() -> pathlib.Path:
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_serve(commands)
     _add_run(commands)
-    run_commands.add(commands, _ADDRESS, default_data_dir())
+    run_commands.add(commands, DEFAULT_ADDRESS, default_data_dir())
     report_command.add(commands, default_data_dir())
     _add_demo(commands)
     return parser
@@ -83,7 +83,7 @@ def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
         epilog="docs/operations.md has a systemd unit, sizes, back-up and what to do when something is wrong.",
     )
     parser.add_argument(
-        "--listen", default=_ADDRESS, metavar="HOST:PORT", help="default: %(default)s; port 0: a free one"
+        "--listen", default=DEFAULT_ADDRESS, metavar="HOST:PORT", help="default: %(default)s; port 0: a free one"
     )
     parser.add_argument(
         "--data-dir",
@@ -239,7 +239,7 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
         "--daemon",
         "--target",
         type=run_commands.daemon_address,
-        default=_ADDRESS,
+        default=DEFAULT_ADDRESS,
         metavar="HOST:PORT",
         help="default: %(default)s",
     )

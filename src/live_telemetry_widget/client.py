@@ -12,24 +12,23 @@ import dataclasses
 import enum
 import logging
 import random
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import grpc
 
 from live_telemetry_widget._credit import Credit
+from live_telemetry_widget._names import DEFAULT_ADDRESS
+from live_telemetry_widget.batches import COMPRESSION_NUMBERS, KIND_NUMBERS, compression_for
 from live_telemetry_widget.errors import ConnectError, DaemonError, RunNotFoundError, UnknownCallError
 from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc, trainer_pb2, trainer_pb2_grpc
-from live_telemetry_widget.schema import RunState
+from live_telemetry_widget.schema import Kind, RunState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 _LOG: Final = logging.getLogger(__name__)
 
-Kind = Literal["steps", "episodes"]
-_ROW_KINDS: Final = {"steps": telemetry_pb2.ROW_KIND_STEPS, "episodes": telemetry_pb2.ROW_KIND_EPISODES}
 
-DEFAULT_ADDRESS: Final = "127.0.0.1:50055"
 MAX_MESSAGE: Final = 64 * 1024 * 1024
 _PORTS: Final = 65_536
 _CALL_TIMEOUT: Final = 10.0
@@ -232,10 +231,6 @@ class TrainerClient:
         self._ours: bool | None = None
         #: Whether the daemon streams batches, as far as is known.
         self._batches = True
-        near = address.rpartition(":")[0].strip("[]")
-        local = near in {"localhost", "::1"} or near.startswith("127.")
-        # On one machine bytes cost less than packing them.
-        self._compression = telemetry_pb2.COMPRESSION_NONE if local else telemetry_pb2.COMPRESSION_ZSTD
 
     async def __aenter__(self) -> Self:
         return self
@@ -278,23 +273,19 @@ class TrainerClient:
             async for record in self._trainer.WatchRuns(trainer_pb2.WatchRunsRequest()):
                 yield _info(record, generation)
 
-    async def stream_steps(self, run_id: str, since_seq: int) -> AsyncGenerator[bytes]:
+    def stream_steps(self, run_id: str, since_seq: int) -> AsyncGenerator[bytes]:
         """Yield a run's steps after `since_seq` as far as the daemon honours it, then live ones: RunStep messages, unparsed.
 
         Parsing is the reader's, because gRPC would end the stream over one message that cannot be parsed.
         """
-        call = self._steps(trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq))
-        try:
-            with self._translated():
-                # Without the generator that the call would iterate through.
-                while (raw := await call.read()) is not grpc.aio.EOF:
-                    yield raw
-        finally:
-            call.cancel()
+        return self._raw(self._steps(trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq)))
 
-    async def stream_episodes(self, run_id: str, since_seq: int) -> AsyncGenerator[bytes]:
+    def stream_episodes(self, run_id: str, since_seq: int) -> AsyncGenerator[bytes]:
         """Yield a run's episodes likewise: RunEpisode messages, unparsed."""
-        call = self._episodes(trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq))
+        return self._raw(self._episodes(trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq)))
+
+    async def _raw(self, call: Any) -> AsyncGenerator[bytes]:  # noqa: ANN401 - gRPC's calls have no types
+        """Yield the messages of a call, and end it."""
         try:
             with self._translated():
                 # Without the generator that the call would iterate through.
@@ -342,9 +333,9 @@ class TrainerClient:
                 await call.write(
                     telemetry_pb2.BatchCredit(
                         run_id=run_id,
-                        kind=_ROW_KINDS[kind],
+                        kind=KIND_NUMBERS[kind],
                         since_seq=since_seq,
-                        compression=self._compression,
+                        compression=COMPRESSION_NUMBERS[compression_for(self.address)],
                         rows=credit.first(),
                     )
                 )

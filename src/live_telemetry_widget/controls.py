@@ -7,14 +7,13 @@ in :attr:`Controls.state`, and the run's feed says when that changes.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 from live_telemetry_widget.errors import ClosedError, TelemetryError
 from live_telemetry_widget.schema import RunState
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import Callable, Coroutine
 
     from live_telemetry_widget.client import TrainerClient
     from live_telemetry_widget.feed import RunFeed
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 
 Action = Literal["pause", "resume", "cancel"]
+ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 
 
 class ControlState(NamedTuple):
@@ -89,8 +89,13 @@ class Controls:
             raise ClosedError(msg)
         self._asked, self._trouble = action, ""
         self._feed.touch()
-        future = self._hub.ask_soon(_CALLS[action](self._feed.run_id))
-        future.add_done_callback(self._answered)
+        self._hub.ask_soon(lambda client: self._send(client, action)).add_done_callback(self._answered)
+
+    async def _send(self, client: TrainerClient, action: str) -> None:
+        if action == "cancel":
+            await client.cancel_run(self._feed.run_id)
+        else:
+            await client.control(self._feed.run_id, **{action: True})
 
     def _answered(self, future: concurrent.futures.Future[Any]) -> None:
         action, self._asked = self._asked, ""
@@ -99,22 +104,3 @@ class Controls:
             if not isinstance(error, TelemetryError):
                 _LOG.error("run %s: %s failed", self._feed.run_id, action, exc_info=error)
         self._feed.touch()
-
-
-def _pause(run_id: str) -> Callable[[TrainerClient], Coroutine[Any, Any, None]]:
-    return lambda client: client.control(run_id, pause=True)
-
-
-def _resume(run_id: str) -> Callable[[TrainerClient], Coroutine[Any, Any, None]]:
-    return lambda client: client.control(run_id, resume=True)
-
-
-def _cancel(run_id: str) -> Callable[[TrainerClient], Coroutine[Any, Any, None]]:
-    return lambda client: client.cancel_run(run_id)
-
-
-_CALLS: Final[dict[str, Callable[[str], Callable[[TrainerClient], Coroutine[Any, Any, None]]]]] = {
-    "pause": _pause,
-    "resume": _resume,
-    "cancel": _cancel,
-}

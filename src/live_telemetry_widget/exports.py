@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from live_telemetry_widget import _arrow
 from live_telemetry_widget.errors import RecordingError
-from live_telemetry_widget.schema import JSON_KIND, LABEL, STEPS, TEXT, TIMESTAMP, unify
+from live_telemetry_widget.schema import JSON_KIND, KINDS, LABEL, STEPS, TEXT, TIMESTAMP, unify
 from live_telemetry_widget.store import CORE, Kind, RunRow, Store
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ Format = Literal["parquet", "jsonl", "arrow", "csv", "huggingface", "minari"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 #: Formats that are tables, which ``ltw.open`` reads again.
 TABLES: Final[tuple[Format, ...]] = ("parquet", "arrow")
-_KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 _RUN: Final = b"live_telemetry_widget.run"
 _KIND: Final = b"live_telemetry_widget.kind"
@@ -78,7 +77,7 @@ def export_run(
         Called with the number of rows that were written since the last call.
     """
     # Rows that are committed from here on are of a later export: steps and episodes are to be of one moment.
-    last: dict[Kind, int] = {kind: store.last_seq(run.run_id, kind) for kind in _KINDS}
+    last: dict[Kind, int] = {kind: store.last_seq(run.run_id, kind) for kind in KINDS}
     paths = [target] if form == "jsonl" else [target, episodes_path(target)]
     with contextlib.ExitStack() as stack:
         parts = [stack.enter_context(_complete_or_gone(path)) for path in paths]
@@ -86,7 +85,7 @@ def export_run(
             with parts[0].open("w", encoding="utf-8", newline="\n") as file:
                 write_lines(store, run, file, progress, last)
         else:
-            for part, kind in zip(parts, _KINDS, strict=True):
+            for part, kind in zip(parts, KINDS, strict=True):
                 _Table(store, run, kind, last[kind]).write(part, form, progress)
     return Written(paths, last["steps"], last["episodes"])
 
@@ -95,9 +94,9 @@ def export_shards(
     store: Rows, run: RunRow, folder: pathlib.Path, progress: Callable[[int], object] = lambda _: None
 ) -> Written:
     """Write a run as Parquet files of many rows each, under ``steps/`` and ``episodes/``."""
-    last: dict[Kind, int] = {kind: store.last_seq(run.run_id, kind) for kind in _KINDS}
+    last: dict[Kind, int] = {kind: store.last_seq(run.run_id, kind) for kind in KINDS}
     paths: list[pathlib.Path] = []
-    for kind in _KINDS:
+    for kind in KINDS:
         (folder / kind).mkdir(parents=True, exist_ok=True)
         paths += _Table(store, run, kind, last[kind]).write_shards(folder / kind, progress)
     return Written(paths, last["steps"], last["episodes"])
@@ -252,10 +251,10 @@ def write_lines(
     last: dict[Kind, int] | None = None,
 ) -> Written:
     """Write a run as the events of a worker, one JSON object a line: its start, steps, episodes."""
-    last = last or {kind: store.last_seq(run.run_id, kind) for kind in _KINDS}
+    last = last or {kind: store.last_seq(run.run_id, kind) for kind in KINDS}
     config = _decoded(run.config_json)
     file.write(_line({"type": "run_started", "run_id": run.run_id, "ts_unix_ns": run.created_at, "config": config}))
-    for kind in _KINDS:
+    for kind in KINDS:
         for batch in store.read(run.run_id, kind, limit=last[kind]):
             file.writelines(map(_line, _events(batch, "step" if kind == "steps" else "episode")))
             progress(batch.num_rows)

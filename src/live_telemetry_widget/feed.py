@@ -12,15 +12,15 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from live_telemetry_widget.bus import call_each
-from live_telemetry_widget.client import Generation, Kind, RunInfo, Traffic, run_state
+from live_telemetry_widget.client import Generation, RunInfo, Traffic, run_state, run_status
 from live_telemetry_widget.frames import RunFrames
-from live_telemetry_widget.schema import RunState
+from live_telemetry_widget.schema import Kind, RunState
+from live_telemetry_widget.store import RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from live_telemetry_widget.client import RunDetails
-    from live_telemetry_widget.store import RunRow
 
 LinkState = Literal["connecting", "live", "reconnecting", "closed", "recording"]
 
@@ -220,6 +220,22 @@ def _config(text: str) -> dict[str, Any]:
 def run_name(details: RunDetails | None) -> str:
     """Return the name for people of a run that was described."""
     return str(_config(details.config_json if details else "").get("run_name") or "")
+
+
+def row_of(feed: RunFeed, *, all_here: bool = True) -> RunRow:
+    """Return what is kept of a run beside its rows; one that has ended and is not all here is not said to have."""
+    told, state = feed.info, feed.state
+    if state.ended and not all_here:
+        state = RunState.RUNNING
+    status, reason = run_status(state, feed.reason if all_here else "")
+    config = feed.details.config_json if feed.details else feed.recorded_config
+    row = RunRow(feed.run_id, status, config_json=config or "{}", failure_reason=reason)
+    if told is None:
+        return row
+    made, changed = told.created_at or 0, told.updated_at or 0
+    return dataclasses.replace(
+        row, digest=told.digest, last_heartbeat=told.last_heartbeat, created_at=made, updated_at=changed
+    )
 
 
 def info_of(row: RunRow) -> RunInfo:

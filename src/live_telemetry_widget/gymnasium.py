@@ -20,7 +20,7 @@ except ImportError as missing:
 
 import numpy as np
 
-from live_telemetry_widget.worker.emitter import Emitter, now, outcome_of
+from live_telemetry_widget.worker.emitter import Emitter, emitter_for, now, outcome_of
 from live_telemetry_widget.worker.payloads import Board, Frames, MiniGrid
 from live_telemetry_widget.worker.records import FIXED, Block, Episode, snapshot
 
@@ -34,27 +34,6 @@ _ActType = TypeVar("_ActType")
 #: The end of an episode that was under way when its environment was reset.
 _CUT: Final = True
 _RENDERS: Final = ("auto", "frames", "none")
-
-
-def emitter_for(
-    to: Emitter | str | None, env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], options: dict[str, Any]
-) -> tuple[Emitter, bool]:
-    """Return the emitter to use, and whether it is the wrapper's own, to be closed with it.
-
-    Raises
-    ------
-    TypeError
-        Options were given with an emitter, which has its own.
-    """
-    if isinstance(to, Emitter):
-        if options:
-            msg = f"{', '.join(options)}: give these to the Emitter, which was made before the wrapper"
-            raise TypeError(msg)
-        return to, False
-    spec = env.spec
-    game = {"game_id": spec.id} if spec is not None else {}
-    config = {**game, **options.pop("config", {})}
-    return Emitter(to or "127.0.0.1:50055", config=config, **options), True
 
 
 class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType], gymnasium.utils.RecordConstructorArgs):
@@ -133,7 +112,7 @@ class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType],
         self._board = isinstance(self._painter, Board)
         self._render_every = render_every
         self._agent_id = agent_id
-        self.emitter, self._owns = emitter_for(emitter, env, dict(options))
+        self.emitter, self._owns = emitter_for(emitter, env.spec.id if env.spec else "", dict(options))
         self._record = self.emitter.record
         self._keep = self.emitter.keep
         #: Whether an observation needs more than a look at its type to be kept.
@@ -211,7 +190,7 @@ class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType],
         finally:
             if self._owns:
                 error = sys.exc_info()[1]
-                self.emitter.close(*(outcome_of(error) if error is not None else ("completed", "")))
+                self.emitter.close(*outcome_of(error))
 
 
 def _painter(env: gymnasium.Env[Any, Any], render: str, every: int, frame_format: Format) -> Painter | None:
@@ -271,7 +250,7 @@ class RecordVectorTelemetry(VectorWrapper, gymnasium.utils.RecordConstructorArgs
         gymnasium.utils.RecordConstructorArgs.__init__(self, emitter=emitter, agent_id=agent_id, **options)
         super().__init__(env)
         self._mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-        self.emitter, self._owns = emitter_for(emitter, env, dict(options))
+        self.emitter, self._owns = emitter_for(emitter, env.spec.id if env.spec else "", dict(options))
         number = self.num_envs
         self._names = [f"{agent_id}-{index}" for index in range(number)]
         self._every_agent = np.arange(number, dtype=np.int32)
@@ -386,7 +365,7 @@ class RecordVectorTelemetry(VectorWrapper, gymnasium.utils.RecordConstructorArgs
         finally:
             if self._owns:
                 error = sys.exc_info()[1]
-                self.emitter.close(*(outcome_of(error) if error is not None else ("completed", "")))
+                self.emitter.close(*outcome_of(error))
 
 
 def _copied(space: gymnasium.Space[Any], values: Any) -> Any:  # noqa: ANN401 - a batched space's value

@@ -26,14 +26,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from live_telemetry_widget._follow import Arrival, Ended, Following, Kind
+from live_telemetry_widget._follow import Arrival, Ended, Following
 from live_telemetry_widget._spill import parse_limit
 from live_telemetry_widget.bus import RunBus, call_each
 from live_telemetry_widget.client import Backoff, RunInfo, TrainerClient, sleep_or
 from live_telemetry_widget.errors import ClosedError, ConnectError, DaemonError
 from live_telemetry_widget.feed import Link, RunFeed
 from live_telemetry_widget.proto import trainer_pb2
-from live_telemetry_widget.schema import RunState
+from live_telemetry_widget.schema import Kind, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -229,12 +229,15 @@ class TelemetryAsyncHub:
             msg = "run_id is empty; name the run to follow"
             raise ValueError(msg)
         self.start()
+        held = self._following.get(run_id)
+        if held is not None:
+            return held.feed
         feed = RunFeed(run_id, self._link, memory_limit=self._memory_limit)
-        if prepare is not None and run_id not in self._following:
+        if prepare is not None:
             prepare(feed)
         with self._lock:
             held = self._following.get(run_id)
-            if held is not None:
+            if held is not None:  # somebody else was quicker
                 return held.feed
             feed.link = self._link
             if self.address is None:

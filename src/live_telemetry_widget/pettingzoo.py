@@ -17,7 +17,7 @@ except ImportError as missing:
     message = "live_telemetry_widget.pettingzoo needs PettingZoo: pip install pettingzoo"
     raise MissingPackageError(message) from missing
 
-from live_telemetry_widget.worker.emitter import Emitter, now, outcome_of
+from live_telemetry_widget.worker.emitter import Emitter, emitter_for, now, outcome_of
 from live_telemetry_widget.worker.records import Episode, snapshot
 
 if TYPE_CHECKING:
@@ -28,16 +28,8 @@ class _Teller:
     """What both wrappers do: hold an emitter, and remember what each agent has seen."""
 
     def __init__(self, to: Emitter | str | None, env: Any, options: dict[str, Any]) -> None:  # noqa: ANN401 - either kind
-        if isinstance(to, Emitter) and options:
-            msg = f"{', '.join(options)}: give these to the Emitter, which was made before the wrapper"
-            raise TypeError(msg)
-        self._owns = not isinstance(to, Emitter)
         name = str((getattr(env, "metadata", None) or {}).get("name", ""))
-        if isinstance(to, Emitter):
-            self.emitter = to
-        else:
-            config = {**({"game_id": name} if name else {}), **options.pop("config", {})}
-            self.emitter = Emitter(to or "127.0.0.1:50055", config=config, **options)
+        self.emitter, self._owns = emitter_for(to, name, options)
         self.seen: dict[str, Any] = {}
         self.running: set[str] = set()
         self._further: dict[str, Any] | None = None
@@ -75,7 +67,7 @@ class _Teller:
         """Close the emitter if it is the wrapper's own; its run ends as the program does."""
         if self._owns:
             error = sys.exc_info()[1]
-            self.emitter.close(*(outcome_of(error) if error is not None else ("completed", "")))
+            self.emitter.close(*outcome_of(error))
 
 
 class RecordParallelTelemetry(BaseParallelWrapper):

@@ -41,10 +41,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from live_telemetry_widget._lock import DirectoryLock
-from live_telemetry_widget.client import run_status
 from live_telemetry_widget.errors import RecordingError
-from live_telemetry_widget.feed import info_of
-from live_telemetry_widget.schema import Problem, RunState
+from live_telemetry_widget.feed import info_of, row_of
+from live_telemetry_widget.schema import KINDS, Problem
 from live_telemetry_widget.store import Kind, Mark, Pending, RunRow, Store
 
 if TYPE_CHECKING:
@@ -57,7 +56,6 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 
-KINDS: Final[tuple[Kind, Kind]] = ("steps", "episodes")
 #: Seconds for which rows gather before a commit: what a kernel that is killed may lose of the copy.
 _LINGER: Final = 0.1
 #: Rows in one commit, at most.
@@ -295,7 +293,7 @@ class _Recorder:
             marks = [] if more else self._marks(feed, kind, number)
             if batches or marks:
                 pending.append(Pending(feed.run_id, kind, batches, marks))
-        row = _row(feed, finished=finished and not more)
+        row = row_of(feed, all_here=finished and not more)
         news = [row] if tape.wrote is None or _without_times(row) != _without_times(tape.wrote) else []
         if pending or news:
             self._store.commit(pending, news)
@@ -339,28 +337,6 @@ def _rows(frames: RunFrames, kind: Kind, rows: Sequence[int]) -> Iterator[pa.Rec
 def _source(created_at: int | None) -> str:
     """Return the name under which the numbers of a daemon's run are kept; a run made anew has another."""
     return f"daemon:{created_at}" if created_at else ""
-
-
-def _row(feed: RunFeed, *, finished: bool) -> RunRow:
-    """Return the record of a run; one that has ended is not said to have until all of it is written."""
-    info = feed.info
-    state = RunState.UNKNOWN if info is None else info.state
-    if state.ended and not finished:
-        state = RunState.RUNNING
-    status, reason = run_status(state, feed.reason if finished else "")
-    config = feed.details.config_json if feed.details else feed.recorded_config
-    if info is None:
-        return RunRow(feed.run_id, status, config_json=config or "{}")
-    return RunRow(
-        run_id=feed.run_id,
-        status=status,
-        digest=info.digest,
-        config_json=config or "{}",
-        created_at=info.created_at or 0,
-        updated_at=info.updated_at or 0,
-        last_heartbeat=info.last_heartbeat,
-        failure_reason=reason,
-    )
 
 
 def _without_times(row: RunRow) -> RunRow:

@@ -27,6 +27,7 @@ import pandas as pd
 from live_telemetry_widget import about, exchange, lazy, slices
 from live_telemetry_widget.decode import check_decode, with_columns
 from live_telemetry_widget.errors import ClosedError, ConnectError, WaitTimeoutError
+from live_telemetry_widget.feed import row_of
 from live_telemetry_widget.lens import AgentFrames
 from live_telemetry_widget.report import kept
 from live_telemetry_widget.stats import RunStats, stats_of
@@ -212,7 +213,7 @@ class Run:
             No episode is whole enough for Minari.
         """
         return exchange.export(
-            self._loaded(), about.row_of(self._feed), pathlib.Path(path), format, lambda: about.card(self._feed)
+            self._loaded(), row_of(self._feed), pathlib.Path(path), format, lambda: about.card(self._feed)
         )
 
     def episode(

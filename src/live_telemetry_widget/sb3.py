@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from live_telemetry_widget._names import DEFAULT_ADDRESS
 from live_telemetry_widget.errors import MissingPackageError, RunCancelledError
 
 try:
@@ -81,7 +82,7 @@ class TelemetryCallback(BaseCallback):
             spec = env.get_attr("spec")[0]
             config = {"algorithm": type(self.model).__name__, **({"game_id": spec.id} if spec is not None else {})}
             config |= self._options.pop("config", {})
-            to = self._to if isinstance(self._to, str) else "127.0.0.1:50055"
+            to = self._to if isinstance(self._to, str) else DEFAULT_ADDRESS
             self.emitter = Emitter(to, config=config, **self._options)
         number = env.num_envs
         self._names = [self._agent_id] if number == 1 else [f"{self._agent_id}-{i}" for i in range(number)]
@@ -147,7 +148,7 @@ class TelemetryCallback(BaseCallback):
         self.emitter.flush()
         if not isinstance(self._to, Emitter):
             error = sys.exc_info()[1]
-            outcome = outcome_of(error) if error is not None else ("completed", "")
+            outcome = outcome_of(error)
             self.emitter.close(*(("cancelled", "cancelled") if self.emitter.cancelled else outcome))
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import pyarrow as pa
 
@@ -71,6 +71,12 @@ EPISODES: Final = pa.schema(
         pa.field("seq_id", pa.uint64(), nullable=False),
     ]
 )
+
+
+#: The two kinds of rows, steps first: an episode's record is of use when its steps are there.
+Kind = Literal["steps", "episodes"]
+KINDS: Final[tuple[Kind, Kind]] = ("steps", "episodes")
+CORE: Final[dict[Kind, pa.Schema]] = {"steps": STEPS, "episodes": EPISODES}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

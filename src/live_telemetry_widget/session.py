@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final, Self
 import pandas as pd
 import pyarrow as pa
 
-from live_telemetry_widget import lazy, recorder, slices
+from live_telemetry_widget import _columns, lazy, recorder, slices
+from live_telemetry_widget._names import DEFAULT_ADDRESS
 from live_telemetry_widget._spill import parse_limit
-from live_telemetry_widget.client import DEFAULT_ADDRESS, RunDetails, RunInfo, check_address
+from live_telemetry_widget.client import RunDetails, RunInfo, check_address
 from live_telemetry_widget.errors import ClosedError, RunNotFoundError, WaitTimeoutError
 from live_telemetry_widget.exports import Exported, is_export
 from live_telemetry_widget.feed import Link, RunFeed, info_of, run_name
@@ -275,16 +276,17 @@ def _unsubscribe(hub: weakref.ref[TelemetryAsyncHub], run_id: str, feed: weakref
 def _runs_frame(infos: Iterable[RunInfo]) -> pd.DataFrame:
     ordered = sorted(infos, key=lambda info: info.created_at or 0, reverse=True)
     rows = [
-        (i.run_id, i.state.value, i.reason, *(_moment(t) for t in (i.created_at, i.updated_at, i.last_heartbeat)))
+        (
+            i.run_id,
+            i.state.value,
+            i.reason,
+            *(_columns.moment(t) for t in (i.created_at, i.updated_at, i.last_heartbeat)),
+        )
         for i in ordered
     ]
     frame = pd.DataFrame(rows, columns=list(_COLUMNS))
     times = dict.fromkeys(_COLUMNS[3:], "datetime64[ns, UTC]")
     return frame.astype(times)
-
-
-def _moment(nanoseconds: int | None) -> pd.Timestamp | None:
-    return None if nanoseconds is None else pd.Timestamp(nanoseconds, unit="ns", tz="UTC")
 
 
 def _compared(of: Client | Recording, where: str, runs: Iterable[str] | Mapping[str, str]) -> pd.DataFrame:

@@ -29,7 +29,7 @@ import dataclasses
 import difflib
 import threading
 from itertools import starmap
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +38,7 @@ import pyarrow.compute as pc
 from live_telemetry_widget import _arrow, _chunks
 from live_telemetry_widget._database import FILE_NAME, Database
 from live_telemetry_widget.errors import RunNotFoundError
-from live_telemetry_widget.schema import EPISODES, STEPS
+from live_telemetry_widget.schema import CORE, Kind
 
 if TYPE_CHECKING:
     import os
@@ -58,9 +58,6 @@ __all__ = [
     "Store",
     "not_found",
 ]
-
-Kind = Literal["steps", "episodes"]
-CORE: Final[dict[Kind, pa.Schema]] = {"steps": STEPS, "episodes": EPISODES}
 
 _RUN_COLUMNS: Final = (
     "run_id, status, digest, config_json, created_at, updated_at, last_heartbeat, failure_reason, record_seq"

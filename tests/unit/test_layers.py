@@ -67,6 +67,7 @@ NEIGHBOURS = {
     ("_summaries", "_arrow"),
     ("_rows", "_spill"),
     ("_gaps", "_episode"),
+    ("_chunks", "_arrow"),
     ("client", "batches"),
     ("hub", "feed"),
     ("hub", "_follow"),

@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from live_telemetry_widget.daemon.publish import BatchStream, Intake
     from live_telemetry_widget.store import Kind
 
-KINDS: Final[dict[telemetry_pb2.RowKind, Kind]] = {
-    telemetry_pb2.ROW_KIND_STEPS: "steps",
-    telemetry_pb2.ROW_KIND_EPISODES: "episodes",
-}
-NUMBERS: Final = {kind: number for number, kind in KINDS.items()}
-_COMPRESSION: Final[dict[int, batches.Compression]] = {
-    telemetry_pb2.COMPRESSION_NONE: "none",
-    telemetry_pb2.COMPRESSION_ZSTD: "zstd",
-    telemetry_pb2.COMPRESSION_LZ4: "lz4",
-}
 #: Rows of one publisher that may be unanswered. What they weigh is bounded by what may wait for a commit.
 GRANT: Final = 262_144
 #: A publisher is not read while so many of its batches are not answered, whether they wait for a commit or it does not read the answers.
@@ -63,7 +53,9 @@ class _Acks:
             if commit is not None:
                 # Whoever ends this call does not end the commit.
                 await asyncio.shield(commit)
-            yield telemetry_pb2.PublishAck(kind=NUMBERS[kind], committed=upto, dropped=dropped, granted_rows=GRANT)
+            yield telemetry_pb2.PublishAck(
+                kind=batches.KIND_NUMBERS[kind], committed=upto, dropped=dropped, granted_rows=GRANT
+            )
             self._room.release()
 
 
@@ -117,7 +109,7 @@ async def stream(
     if first is None or not first.run_id:
         msg = "run_id is empty; name the run to stream in the first message"
         raise invalid(msg)
-    kind, compression = _kind(first.kind), _COMPRESSION.get(first.compression)
+    kind, compression = _kind(first.kind), batches.COMPRESSION_NAMES.get(first.compression)
     if compression is None:
         msg = f"compression is {first.compression}; give one of {', '.join(telemetry_pb2.Compression.keys())}"
         raise invalid(msg)
@@ -166,7 +158,7 @@ class _Credit:
 
 
 def _kind(number: telemetry_pb2.RowKind) -> Kind:
-    kind = KINDS.get(number)
+    kind = batches.KIND_NAMES.get(number)
     if kind is None:
         msg = f"kind is {number}; give ROW_KIND_STEPS or ROW_KIND_EPISODES"
         raise invalid(msg)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from live_telemetry_widget.controls import ACTIONS
 from live_telemetry_widget.view.ask import BadQuestionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from live_telemetry_widget.view.ask import Ask, View
-
-ACTIONS = ("pause", "resume", "cancel")
 
 
 def answer(view: View, ask: Ask) -> tuple[dict[str, Any], Sequence[bytes]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
 if TYPE_CHECKING:
+    from live_telemetry_widget.controls import Action
     from live_telemetry_widget.grids import Grid
 
 #: Raised when a field changes its meaning; a page that meets another number says so instead of guessing.
@@ -59,7 +60,7 @@ class ProblemCount(TypedDict):
 class ControlState(TypedDict):
     """What the run's worker can be asked for."""
 
-    offered: list[Literal["pause", "resume", "cancel"]]  # what makes sense now
+    offered: list[Action]  # what makes sense now
     asked: str  # whose answer is awaited; "" when none is
     trouble: str  # why the last one failed; ""
 

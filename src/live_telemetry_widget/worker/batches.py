@@ -20,6 +20,7 @@ import pyarrow as pa
 from live_telemetry_widget import batches
 from live_telemetry_widget.client import MAX_MESSAGE, Backoff
 from live_telemetry_widget.proto import telemetry_pb2
+from live_telemetry_widget.schema import KINDS
 from live_telemetry_widget.worker import publisher
 from live_telemetry_widget.worker.publisher import Tally
 from live_telemetry_widget.worker.singles import SinglesPublisher
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
     from live_telemetry_widget.worker.registration import Registration
 
 _LOG: Final = logging.getLogger(__name__)
-
-KINDS: Final = ("steps", "episodes")
-_NUMBERS: Final = {"steps": telemetry_pb2.ROW_KIND_STEPS, "episodes": telemetry_pb2.ROW_KIND_EPISODES}
-_NAMES: Final[dict[int, str]] = {telemetry_pb2.ROW_KIND_STEPS: "steps", telemetry_pb2.ROW_KIND_EPISODES: "episodes"}
 
 #: So many rows or bytes may be unacknowledged; then whoever makes them waits.
 _WINDOW: Final = 262_144
@@ -89,7 +86,7 @@ class BatchPublisher:
         self._producer = producer or uuid.uuid4().hex
         self._first: dict[str, int] = {kind: (first or {}).get(kind, 0) for kind in KINDS}
         self._next = dict(self._first)
-        self._tallies = {kind: Tally() for kind in KINDS}
+        self._tallies: dict[str, Tally] = {kind: Tally() for kind in KINDS}
         self._backoff = backoff or Backoff(first=0.2, most=5.0)
         self._window: collections.deque[_Part] = collections.deque()
         self._rows = 0
@@ -250,7 +247,7 @@ class BatchPublisher:
                     self._sent += 1
                     self._sent_rows += part.rows
                     message = telemetry_pb2.PublishBatch(
-                        kind=_NUMBERS[part.kind], first=part.first, data=part.data, **head
+                        kind=batches.KIND_NUMBERS[part.kind], first=part.first, data=part.data, **head
                     )
                     # The call's own error says more than that it cannot be written to any more.
                     with contextlib.suppress(asyncio.InvalidStateError):
@@ -282,7 +279,7 @@ class BatchPublisher:
     ) -> None:
         async for ack in call:
             self.granted = ack.granted_rows
-            kind = _NAMES.get(ack.kind)
+            kind = batches.KIND_NAMES.get(ack.kind)
             if kind is not None:
                 self._acknowledged(kind, ack)
             self._news.set()
@@ -326,7 +323,7 @@ class BatchPublisher:
         self._falling_back = True
         self._room.set()
         async with self._order:
-            first = {kind: self.settled(kind) for kind in KINDS}
+            first: dict[str, int] = {kind: self.settled(kind) for kind in KINDS}
             self._singles = singles = SinglesPublisher(self._registration, self._producer, first)
             waiting, self._window = self._window, collections.deque()
             self._rows = self._bytes = 0

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from live_telemetry_widget.errors import WorkerError
 from live_telemetry_widget.worker.control import Listener
+from live_telemetry_widget.worker.payloads import Board
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +30,6 @@ ENVIRONMENTS: Final = {
     "Taxi": ("Taxi-v4", "Taxi-v3"),
 }
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
-_TAXI_PLACES: Final = 5
-_CLIFF_WIDTH: Final = 12
-_CLIFF_HEIGHT: Final = 4
 
 
 class _StoppedError(Exception):
@@ -140,16 +138,13 @@ class Game:
         self.env: Any = gymnasium.make(self.game_id, **options)
         spaces: tuple[Any, Any] = (self.env.observation_space, self.env.action_space)
         self.states, self.actions = (int(space.n) for space in spaces)
-        self.rows = self._rows()
+        board = Board.of(self.env)
+        if board is None:
+            msg = f"{self.game_id} is played on no board that the demo worker knows"
+            raise WorkerError(msg)
+        self._board = board
+        self.rows = board.rows
         self._fixed = self._fixed_parts()
-
-    def _rows(self) -> list[str]:
-        """Return the board, a string a row, from the environment itself where it has one."""
-        if self.family == "CliffWalking":
-            height, width = (int(n) for n in getattr(self.env.unwrapped, "shape", (_CLIFF_HEIGHT, _CLIFF_WIDTH)))
-            last = "x" + "C" * (width - 2) + "T"
-            return ["o" * width] * (height - 1) + [last]
-        return [b"".join(row.tolist()).decode() for row in self.env.unwrapped.desc]
 
     def _fixed_parts(self) -> dict[str, Any]:
         if self.family == "Taxi":
@@ -180,21 +175,7 @@ class Game:
 
     def payload(self, state: int, action: int, *, terminated: bool, truncated: bool) -> dict[str, Any]:
         """Return what a grid view draws of a state."""
-        payload: dict[str, Any] = {"mode": "grid", "game_id": self.game_id, "grid": self.rows}
-        if self.family == "Taxi":
-            rest, destination = divmod(state, _TAXI_PLACES - 1)
-            place, passenger = divmod(rest, _TAXI_PLACES)
-            position = list(divmod(place, _TAXI_PLACES))
-            payload["taxi_state"] = {
-                "taxi_position": position,
-                "passenger_index": passenger,
-                "destination_index": destination,
-                "last_action": action,
-            }
-        else:
-            position = list(divmod(state, len(self.rows[0])))
-        flags = {"agent_position": position, "terminated": terminated, "truncated": truncated, "last_action": action}
-        return {**payload, **flags}
+        return self._board.payload(state, action, terminated=terminated, truncated=truncated)
 
 
 class _Teller:

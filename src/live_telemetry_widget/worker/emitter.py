@@ -20,6 +20,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from live_telemetry_widget import _names
+from live_telemetry_widget._names import DEFAULT_ADDRESS
 from live_telemetry_widget._ulid import new_ulid
 from live_telemetry_widget.errors import ClosedError
 from live_telemetry_widget.worker.gate import Gate
@@ -187,7 +188,7 @@ class Emitter:
 
     def __init__(  # noqa: PLR0913 - keywords with defaults
         self,
-        address: str = "127.0.0.1:50055",
+        address: str = DEFAULT_ADDRESS,
         run_id: str = "",
         *,
         name: str = "",
@@ -478,7 +479,7 @@ class Emitter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        outcome, reason = outcome_of(error) if kind is not None and error is not None else ("completed", "")
+        outcome, reason = outcome_of(error)
         self.close(outcome, reason)
 
     def __repr__(self) -> str:
@@ -512,9 +513,37 @@ def _copy_of(options: Options, pid: int) -> Emitter:
     return emitter
 
 
-def outcome_of(error: BaseException) -> tuple[Outcome, str]:
-    """Return how a training loop ended that was left by an exception.
+def emitter_for(to: Emitter | str | None, game_id: str, options: dict[str, Any]) -> tuple[Emitter, bool]:
+    """Return the emitter that a wrapper is to use, and whether it is the wrapper's own, to be closed with it.
 
+    Parameters
+    ----------
+    to
+        An emitter; or a daemon's address, None for the usual one, to make an emitter for.
+    game_id
+        Of the environment, for the config of an emitter that is made; empty when it has none.
+    options
+        Of an emitter that is made.
+
+    Raises
+    ------
+    TypeError
+        Options were given with an emitter, which has its own.
+    """
+    if isinstance(to, Emitter):
+        if options:
+            msg = f"{', '.join(options)}: give these to the Emitter, which was made before the wrapper"
+            raise TypeError(msg)
+        return to, False
+    config = {**({"game_id": game_id} if game_id else {}), **options.pop("config", {})}
+    return Emitter(to or DEFAULT_ADDRESS, config=config, **options), True
+
+
+def outcome_of(error: BaseException | None) -> tuple[Outcome, str]:
+    """Return how a training loop ended that was left by an exception, or by none.
+
+    >>> outcome_of(None)
+    ('completed', '')
     >>> outcome_of(ZeroDivisionError("division by zero"))
     ('failed', 'ZeroDivisionError: division by zero')
     >>> outcome_of(KeyboardInterrupt())
@@ -522,6 +551,8 @@ def outcome_of(error: BaseException) -> tuple[Outcome, str]:
     """
     from live_telemetry_widget.errors import RunCancelledError  # noqa: PLC0415 - beside what it decides
 
+    if error is None:
+        return "completed", ""
     if isinstance(error, KeyboardInterrupt | RunCancelledError):
         return "cancelled", "interrupted" if isinstance(error, KeyboardInterrupt) else "cancelled"
     if isinstance(error, SystemExit):
@@ -570,7 +601,7 @@ _LIVE: Final[dict[Courier, Gate]] = {}
 def _finish_all() -> None:
     """At the end of the process: deliver what is left, and say how it ended."""
     error = getattr(sys, "last_value", None)  # set when an exception ended the program
-    outcome, reason = outcome_of(error) if error is not None else ("completed", "")
+    outcome, reason = outcome_of(error)
     for courier, gate in list(_LIVE.items()):
         gate.close("the process ends")
         courier.end(outcome, reason, 10.0)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from live_telemetry_widget import _further, normalize
+from live_telemetry_widget import _arrow, _further, normalize
 from live_telemetry_widget._further import cut, to_json
 from live_telemetry_widget.schema import LABEL, STEPS, TIMESTAMP, Problem
 from live_telemetry_widget.worker.ledger import HOLD, Account
@@ -558,7 +558,6 @@ def _shape(block: Block) -> tuple[Any, ...]:
     return (tuple(block.agents), columns, tuple(block.further))
 
 
-_PLAIN: Final = pa.ipc.IpcWriteOptions()
 #: On the caller's thread: to wake others costs more than they save.
 _PACKED: Final = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 _LITTLE: Final = 64
@@ -566,10 +565,7 @@ _LITTLE: Final = 64
 
 def pack(batch: pa.RecordBatch) -> bytes:
     """Return a batch as an Arrow IPC stream, compressed lightly; :func:`unpack` undoes it."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema, options=_PACKED if batch.num_rows > _LITTLE else _PLAIN) as writer:
-        writer.write_batch(batch)
-    data: bytes = sink.getvalue().to_pybytes()
+    data: bytes = _arrow.to_stream(batch, _PACKED if batch.num_rows > _LITTLE else None).to_pybytes()
     return data
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from live_telemetry_widget.worker.batches import KINDS, BatchPublisher
+from live_telemetry_widget.schema import KINDS
+from live_telemetry_widget.worker.batches import BatchPublisher
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from live_telemetry_widget import _names
+from live_telemetry_widget.batches import compression_for
 from live_telemetry_widget.client import CHANNEL_OPTIONS
 from live_telemetry_widget.errors import ConnectError, DaemonError
 from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc, trainer_pb2, trainer_pb2_grpc
@@ -100,9 +101,8 @@ class Registration:
 
     @property
     def compression(self) -> Compression:
-        """How batches are packed: not at all on one machine, where bytes cost less than packing them."""
-        host = self.address.rpartition(":")[0].strip("[]")
-        return "none" if host in {"localhost", "::1"} or host.startswith("127.") else "zstd"
+        """How batches are packed."""
+        return compression_for(self.address)
 
     async def close(self) -> None:
         """Close the channel."""
