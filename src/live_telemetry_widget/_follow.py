@@ -44,8 +44,12 @@ _ASKS: Final = 8
 #: Seconds between two repairs: at first, and at most when they do not help.
 _REPAIR_FIRST: Final = 1.0
 _REPAIR_MOST: Final = 30.0
-#: Seconds of silence after which what was asked for again is taken to be all.
+#: Seconds of silence after which what was asked for again is taken to be all; twice as many where it cannot have been all.
 _REPAIR_PAUSE: Final = 1.0
+#: What an answer counts that was cut short: half an answer is no answer, but nobody is asked for ever.
+_HALF: Final = 1 / 3
+#: So many of the last messages are kept, to see whether a replay has come to where the stream is; some may be no steps of the run.
+_NEWEST: Final = 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,6 +122,9 @@ class Following:
         self._repair_at = 0.0
         self._repair_wait = _REPAIR_FIRST
         self._asked: dict[Gap, float] = {}
+        # Ends of episodes of which the records know and the steps may be under way; since when.
+        self._ends: dict[Gap, float] = {}
+        self._newest: collections.deque[object] = collections.deque(maxlen=_NEWEST)
         # Streams that were read to an end since the run ended, and brought nothing new.
         self._vain: set[Kind] = set()
 
@@ -167,6 +174,10 @@ class Following:
             self._replaced("the daemon has made a new run of this id")
         if not info.state.ended:
             feed.finished = False
+        elif held is None or not held.state.ended:
+            # What could not be had while the queues were full is asked for once more, soon.
+            self._asked.clear()
+            self._repair_at, self._repair_wait = 0.0, _REPAIR_FIRST
         feed.touch()
         if feed.details is None or (feed.state.ended and not feed.details.ended):
             self.describe()
@@ -234,6 +245,8 @@ class Following:
                     backoff.reset()
                     self._spoke()
                     self.take(kind, message)
+                    if kind == "steps":
+                        self._newest.append(message)
                     if kind not in self._vain:
                         self.feed.heard()
             except ConnectError as error:
@@ -288,16 +301,21 @@ class Following:
         if self._undescribed or (self.feed.state.ended and details is not None and not details.ended):
             self.describe()
         self._end_if_all_is_here()
-        if wanted or self._undescribed or (self.feed.state.ended and not self.feed.finished):
+        if wanted or self._ends or self._undescribed or (self.feed.state.ended and not self.feed.finished):
             self._tend_soon()
 
     def _wanted(self) -> list[Gap]:
         """Return the gaps that may still be asked for."""
         if self.feed.details is not None or not self._streams:
+            self._ends = {}
             return []  # our own daemon has no more than its log, which was read in order
-        gaps = self.feed.frames.gaps()
-        self._asked = {gap: self._asked[gap] for gap in gaps if gap in self._asked}
-        # After the end nothing is on its way any more: asking once tells.
+        now = time.monotonic()
+        gaps, ends = self.feed.frames.gaps(), self.feed.frames.open_ends()
+        self._asked = {gap: self._asked[gap] for gap in (*gaps, *ends) if gap in self._asked}
+        self._ends = {gap: self._ends.get(gap, now) for gap in ends if self._asked.get(gap, 0) < _ASKS}
+        # An end that does not come by itself is asked for like a gap, though nothing has overtaken it.
+        gaps += [gap for gap, since in self._ends.items() if now - since >= self.feed.grace]
+        # After the end nothing is on its way any more: one whole answer tells.
         most = 1 if self.feed.state.ended else _ASKS
         return [gap for gap in gaps if self._asked.get(gap, 0) < most]
 
@@ -307,12 +325,18 @@ class Following:
         if client is None:
             return
         _LOG.info("run %s: asking again for %d gaps", self.feed.run_id, len(wanted))
-        # A stream of a run that goes on has no end: its replay is over when it pauses, or after so long.
+        # A stream of a run that goes on has no end: its replay is over when it pauses, or after so long. A daemon that is busy
+        # pauses too; so what counts as an answer has come to where the stream is.
         until = time.monotonic() + _REPAIR_MOST
+        newest = next(filter(None, map(self._place, reversed(self._newest))), None)
+        whole = newest is None
+        pause = _REPAIR_PAUSE * (1 if all(self._asked.get(gap, 0.0) < _HALF for gap in wanted) else 2)
         try:
             async with contextlib.aclosing(client.stream_steps(self.feed.run_id, 0)) as stream:
                 while time.monotonic() < until:
-                    self.take("steps", await asyncio.wait_for(anext(stream), _REPAIR_PAUSE))
+                    message = await asyncio.wait_for(anext(stream), pause)
+                    self.take("steps", message)
+                    whole = whole or self._place(message) == newest
         except TimeoutError:
             broken = False
         except StopAsyncIteration:
@@ -323,13 +347,21 @@ class Following:
             self._count("stream_error", f"steps, asked for again: {error}")
         self._flush("steps")
         for gap in wanted:
-            # Half an answer is no answer, but a daemon that always breaks is not asked for ever.
-            self._asked[gap] = self._asked.get(gap, 0.0) + (0.25 if broken else 1.0)
+            self._asked[gap] = self._asked.get(gap, 0.0) + (_HALF if broken or not whole else 1.0)
         helped = set(wanted) - set(self._wanted()) != set()
         self._repair_wait = _REPAIR_FIRST if helped else min(2 * self._repair_wait, _REPAIR_MOST)
         self._repair_at = time.monotonic() + self._repair_wait
         self._repair = None
         self._tend_soon()
+
+    def _place(self, message: object) -> tuple[str, int, int] | None:
+        """Return which step of its run a message is, as the daemon names it; None when it is none."""
+        if not isinstance(message, bytes):
+            return None
+        parsed = normalize.parse_messages(trainer_pb2.RunStep, [message]).messages
+        if not parsed or parsed[0].run_id not in {"", self.feed.run_id}:
+            return None
+        return parsed[0].agent_id, parsed[0].episode_index, parsed[0].step_index
 
     def _end_if_all_is_here(self) -> None:
         feed = self.feed

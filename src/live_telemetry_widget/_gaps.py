@@ -137,6 +137,17 @@ class Gaps:
             self._listed = found + episodes
         return self._listed
 
+    def open_ends(self) -> list[Gap]:
+        """Return what the records of the newest episodes tell of and has not come: at most :data:`MAX_GAPS`; it may be under way."""
+        found: list[Gap] = []
+        for episodes in self._under_way.values():
+            for episode in episodes.values():
+                end = self._end(episode)
+                if end < episode.length and len(found) < MAX_GAPS:
+                    key = (episode.worker_id, episode.agent_id, episode.number, episode.number)
+                    found.append(Gap(*key, end, episode.length - end))
+        return found
+
     def _of(self, episode: Episode, most: int) -> Iterable[Gap]:
         key = (episode.worker_id, episode.agent_id, episode.number, episode.number)
         return [Gap(*key, first, length) for first, length in episode.gaps(self._end(episode), most)]

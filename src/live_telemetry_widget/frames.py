@@ -546,6 +546,11 @@ class RunFrames:
         with self._lock:
             return self._gaps.listed().copy()
 
+    def open_ends(self) -> list[Gap]:
+        """Return what is missing at the ends of the newest episodes, as their records say; it may be under way."""
+        with self._lock:
+            return self._gaps.open_ends()
+
     def steps_table(self) -> pa.Table:
         """Return all steps: episodes in order of first sight but ascending for each agent of a worker, steps ascending in each.
 
