@@ -280,7 +280,12 @@ const kernel = new FakeKernel();
 kernel.deliver = (answer) => setTimeout(answer, 60);
 
 const CONNECTIONS: Record<string, Partial<Connection>> = {
-  reconnecting: { state: "reconnecting", attempt: 3, retry_at: Date.now() / 1000 + 4.2, message: "connection refused" },
+  reconnecting: {
+    state: "reconnecting",
+    attempt: 3,
+    retry_at: Date.now() / 1000 + 4.2,
+    message: "no trainer daemon answers at 127.0.0.1:50055 (connection refused)",
+  },
   recording: { state: "recording" },
 };
 const state = options.get("state");
@@ -342,6 +347,8 @@ if (options.has("games")) {
       problems: state === "incomplete" ? PROBLEMS : [],
     };
     kernel.push(true);
+    // Not before the answer to the page's first word is there.
+    await new Promise((resolve) => setTimeout(resolve, 200));
     if (state === "disconnected") kernel.become({ connectionStatus: "connecting" });
     if (state === "restarted") kernel.become({ status: "autorestarting" });
     if (state === "gone") kernel.become({ status: "dead" });

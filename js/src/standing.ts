@@ -38,7 +38,7 @@ export function connectionOf({ state, lost, isStatic }: Known, now: number): Sta
   if (isStatic) return { key: "lost", text: lost === "connection" ? "kernel out of reach" : `kernel ${lost}` };
   if (lost !== "" || !state) return { key: "connecting", text: "waiting for the kernel" };
   const { state: key, attempt, retry_at } = state.connection;
-  if (key !== "reconnecting") return { key, text: key };
+  if (key !== "reconnecting") return { key, text: key === "live" && ENDED.has(state.status) ? "connected" : key };
   const seconds = Math.ceil(retry_at - now / 1000);
   const next = retry_at > 0 && seconds > 0 ? `next in ${seconds} s` : "trying now";
   return { key, text: `daemon lost: attempt ${Math.max(1, attempt)}, ${next}` };
@@ -87,7 +87,7 @@ export function missingText(state: State | null): string {
     const what = kind === "gap" ? "step" : kind === "episode_gap" ? "episode" : "";
     if (what && count > 0) parts.push(`${countText(count)} ${what}${count === 1 ? "" : "s"}`);
   }
-  return parts.length > 0 ? `incomplete: ${parts.join(" and ")} missing` : "";
+  return parts.length > 0 ? `${parts.join(" and ")} missing` : "";
 }
 
 /** What a table, the picture or the curve says while there is nothing of it: `one` as in "step". */

@@ -56,6 +56,10 @@ describe("standing", () => {
   ] as const)("where the data comes from, the kernel being %j, is %s", (lost, text) => {
     expect(connectionOf(run({}, lost), 0).text).toBe(text);
   });
+
+  test("an ended run is not live", () => {
+    expect(connectionOf(run({ status: "failed" }), 0).text).toBe("connected");
+  });
 });
 
 describe("the notice", () => {
@@ -91,10 +95,10 @@ test("what is missing is told from what was merely wrong", () => {
   const problem = (kind: string, count: number) => ({ kind, count, detail: "" });
   expect(missingText(null)).toBe("");
   expect(missingText({ ...BLANK, problems: [problem("bad_json", 3)] })).toBe("");
-  expect(missingText({ ...BLANK, problems: [problem("gap", 1)] })).toBe("incomplete: 1 step missing");
+  expect(missingText({ ...BLANK, problems: [problem("gap", 1)] })).toBe("1 step missing");
   expect(
     missingText({ ...BLANK, problems: [problem("bad_json", 3), problem("gap", 1200), problem("episode_gap", 2)] }),
-  ).toBe("incomplete: 1,200 steps and 2 episodes missing");
+  ).toBe("1,200 steps and 2 episodes missing");
 });
 
 test("a part of the view that has nothing says why", () => {

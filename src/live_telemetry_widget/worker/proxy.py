@@ -87,6 +87,9 @@ class _Outlet:
         self.listens = False
         #: Called when the worker says that it listens.
         self.on_listening: Callable[[], None] = lambda: None
+        #: What the worker has said of itself; and called when it does.
+        self.config: dict[str, Any] = {}
+        self.on_config: Callable[[dict[str, Any]], None] = lambda _: None
 
     async def read(self, stream: asyncio.StreamReader) -> None:
         """Take a worker's output to its end."""
@@ -136,9 +139,14 @@ class _Outlet:
     def _note(self, event: dict[str, Any]) -> None:
         if event["type"] == "run_completed":
             self.completed = event
-        elif event["type"] == "run_started" and event.get("control") is True:
-            self.listens = True
-            self.on_listening()
+        elif event["type"] == "run_started":
+            config = event.get("config")
+            if isinstance(config, dict) and config and not self.config:
+                self.config = config
+                self.on_config(config)
+            if event.get("control") is True:
+                self.listens = True
+                self.on_listening()
 
     async def _released(self, events: list[dict[str, Any]]) -> int:
         """Wait for the brake; return how many events may go: as many steps as it lets pass, and what stands between them."""
@@ -311,6 +319,8 @@ async def _run(command: Sequence[str], registration: Registration, outlet: _Outl
         steering = _Steering(worker, outlet, wishes.grace)
         signals.forward_to(steering.signal)
         tasks = [asyncio.create_task(remote.listen(registration, steering.order, steering.cancel))]
+        telling: list[asyncio.Task[None]] = []
+        outlet.on_config = lambda config: telling.append(asyncio.create_task(registration.tell(config)))
         if wishes.heartbeat:
             beating = remote.beat(registration, wishes.heartbeat, wishes.away_timeout, steering.cancel)
             tasks.append(asyncio.create_task(beating))
@@ -319,6 +329,10 @@ async def _run(command: Sequence[str], registration: Registration, outlet: _Outl
         finally:
             await worker.end()
             await steering.ended()
+        if telling:
+            # A run that has ended takes no more word of its worker.
+            await asyncio.wait(telling, timeout=_LEAST_WAIT)
+            tasks += telling
         code = worker.returncode or 0
         outcome, reason = _outcome(code, outlet.completed, interrupted=steering.interrupted)
         finishing = asyncio.create_task(_finish(registration, outcome, reason, max(_LEAST_WAIT, end - loop.time())))
