@@ -109,6 +109,12 @@ export function nothingText(run: Known, one: string): string {
   }
 }
 
+/** What the curve says while there is none. */
+export function noEpisodeText(run: Known): string {
+  const over = ["completed", "failed", "cancelled", "recording", "disconnected"].includes(standing(run).key);
+  return over ? "No episode ended in this run." : "No episode has ended yet.";
+}
+
 function capital(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }

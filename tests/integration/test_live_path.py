@@ -97,7 +97,9 @@ def test_nothing_is_lost_or_doubled_when_the_daemon_is_killed_and_comes_back(
         client = ltw.connect(address)
         run = client.run("r")
         wait_for(lambda: len(run.steps) > 20, "the first steps")
-        wait_for(lambda: announced_episodes(run.feed.config) == 60, "what the worker says to come to who follows already")
+        wait_for(
+            lambda: announced_episodes(run.feed.config) == 60, "what the worker says to come to who follows already"
+        )
         os.kill(first.pid, signal.SIGKILL)
         wait_for(lambda: run._feed.link.state == "reconnecting", "the loss to be noticed")
     with ltw.serve(tmp_path, address) as second, client:
