@@ -120,7 +120,10 @@ describe("the plot", () => {
       },
       clock,
     );
-    Object.defineProperties(plot.element, { clientWidth: { value: WIDTH, configurable: true }, clientHeight: { value: 128 } });
+    Object.defineProperties(plot.element, {
+      clientWidth: { value: WIDTH, configurable: true },
+      clientHeight: { value: 128 },
+    });
     plot.element.setPointerCapture = () => {};
     document.body.append(plot.element);
   });
