@@ -34,14 +34,16 @@ export function standing({ state, lost, isStatic }: Known): Standing {
 }
 
 /** Where the data comes from and how that stands: a word for style sheets, and words for people. */
-export function connectionOf({ state, lost, isStatic }: Known, now: number): Standing {
+export function connectionOf(run: Known, now: number): Standing {
+  const { state, lost, isStatic } = run;
   if (isStatic) return { key: "lost", text: lost === "connection" ? "kernel out of reach" : `kernel ${lost}` };
   if (lost !== "" || !state) return { key: "connecting", text: "waiting for the kernel" };
   const { state: key, attempt, retry_at } = state.connection;
   if (key !== "reconnecting") return { key, text: key === "live" && ENDED.has(state.status) ? "connected" : key };
   const seconds = Math.ceil(retry_at - now / 1000);
   const next = retry_at > 0 && seconds > 0 ? `next in ${seconds} s` : "trying now";
-  return { key, text: `daemon lost: attempt ${Math.max(1, attempt)}, ${next}` };
+  const what = standing(run).key === key ? "" : "daemon lost: ";
+  return { key, text: `${what}attempt ${Math.max(1, attempt)}, ${next}` };
 }
 
 /** What is wrong, if anything, and how badly. */

@@ -42,9 +42,13 @@ describe("standing", () => {
   test("a reconnect counts down to its next attempt", () => {
     const connection = { state: "reconnecting" as const, attempt: 3, retry_at: 1004.2, message: "refused" };
     const text = (now: number): string => connectionOf(run({ connection }), now).text;
-    expect(text(1_000_500)).toBe("daemon lost: attempt 3, next in 4 s");
-    expect(text(1_003_500)).toBe("daemon lost: attempt 3, next in 1 s");
-    expect(text(1_005_000)).toBe("daemon lost: attempt 3, trying now");
+    expect(text(1_000_500)).toBe("attempt 3, next in 4 s");
+    expect(text(1_003_500)).toBe("attempt 3, next in 1 s");
+    expect(text(1_005_000)).toBe("attempt 3, trying now");
+    // Where the state says something else, it is said of what.
+    expect(connectionOf(run({ connection, status: "completed" }), 1_005_000).text).toBe(
+      "daemon lost: attempt 3, trying now",
+    );
   });
 
   test.each([

@@ -106,7 +106,7 @@ class View:
             self.page.wait_for_timeout(500)  # the curve is drawn anew a little after a change of theme
             taken = Image.open(io.BytesIO(self.part("root").screenshot(animations="disabled")))
             path = pathlib.Path(PICTURES) / f"{state}-{name}.png"
-            taken.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+            taken.convert("RGB").quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
             assert path.stat().st_size <= MOST_BYTES, path
         self.notebook.theme("JupyterLab Light")
 
@@ -185,7 +185,7 @@ def test_every_state_of_a_run_is_reached_and_told(  # noqa: PLR0915 - one story,
         # The daemon is killed: the page counts down to the next attempt, and says why.
         os.kill(first.pid, signal.SIGKILL)
         view.reaches("Reconnecting")
-        count = re.compile(r"daemon lost: attempt \d+, next in \d+ s")
+        count = re.compile(r"attempt \d+, next in \d+ s")
         notebook.wait(lambda: count.fullmatch(view.text("connection")), "the countdown")
         assert address in view.text("why")
         assert not view.part("rate").is_visible(), "nobody knows how fast it is now"
