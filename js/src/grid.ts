@@ -164,6 +164,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
     }
     const { element: canvas } = main.picture;
     nothing.hidden = !canvas.hidden;
+    main.element.hidden = canvas.hidden && !two;
     if (canvas.hidden) {
       nothing.textContent = emptyText();
       canvas.setAttribute("aria-label", "no grid yet");
