@@ -32,6 +32,7 @@ from live_telemetry_widget.worker import remote
 from live_telemetry_widget.worker.batches import BatchPublisher
 from live_telemetry_widget.worker.brake import Brake
 from live_telemetry_widget.worker.lines import LineCutter
+from live_telemetry_widget.worker.output import Output
 from live_telemetry_widget.worker.process import Signals, WorkerProcess
 from live_telemetry_widget.worker.registration import Registration
 from live_telemetry_widget.worker.versions import versions_of
@@ -76,7 +77,7 @@ class _Outlet:
 
     def __init__(self, registration: Registration, agent_id: str, worker_id: str, stdout: BinaryIO) -> None:
         self._names = {"run_id": registration.run_id, "agent_id": agent_id, "worker_id": worker_id}
-        self._stdout: BinaryIO | None = stdout
+        self._stdout: Output | None = Output(stdout)
         self._cutter = LineCutter()
         self.delivery = BatchPublisher(registration)
         self.problems: collections.Counter[str] = collections.Counter()
@@ -130,7 +131,7 @@ class _Outlet:
                 _LOG.info("%s: %s", event["type"], line.data.decode(errors="replace").strip())
                 self._note(event)
         if others:
-            self._pass_on(others)
+            await self._pass_on(others)
         while events:
             count = len(events) if self.brake.open else await self._released(events)
             await self._publish(events[:count])
@@ -173,12 +174,12 @@ class _Outlet:
             self._count(problems)
             await self.delivery.put("episodes", batch)
 
-    def _pass_on(self, lines: list[bytes]) -> None:
+    async def _pass_on(self, lines: list[bytes]) -> None:
+        """Write what is no event to our own output; while nobody reads that, the worker waits, and nothing else does."""
         if self._stdout is None:
             return
         try:
-            self._stdout.writelines(lines)
-            self._stdout.flush()
+            await self._stdout.write(lines)
         except (OSError, ValueError) as error:
             # Whoever read our output has gone (`| head`). That must not cost the run its telemetry.
             _LOG.info("standard output is closed: %s", error)
