@@ -1,5 +1,6 @@
 // What the page knows of a run: its state, its rows, and which rows it still wants. No DOM.
 
+import { type Curves, readCurves } from "./curves.ts";
 import { frameFrom } from "./frames.ts";
 import { type Answer, browserClock, type Clock, type Handlers, type Link } from "./link.ts";
 import { type AnswerSpan, MAX_EPISODES, MAX_ROWS, type Push, type State, type TableName } from "./messages.ts";
@@ -8,7 +9,7 @@ import { KeyedRows, type RowSource, SparseRows } from "./rows.ts";
 export const HIDDEN: ReadonlySet<string> = new Set(["run_id", "seq_id", "row"]);
 export const WHEN_ANY: ReadonlySet<string> = new Set(["worker_id"]);
 
-/** So many older episodes are fetched unasked, for the curve. */
+/** So many older episodes are fetched unasked: they can be scrolled through while the kernel is busy. */
 const EPISODES_BACK = 20_000;
 /** Looking at rows that fly by asks for nothing. */
 const ASK_AFTER_MS = 50;
@@ -35,6 +36,8 @@ export class RunState implements Handlers {
   readonly episodes = new KeyedRows(HIDDEN, WHEN_ANY);
   /** Grows with every change of episodes. */
   episodesRevision = 0;
+  /** As the kernel last told them; null where it tells none. */
+  curves: Curves | null = null;
 
   readonly #clock: Clock;
   readonly #listeners = new Set<() => void>();
@@ -89,6 +92,9 @@ export class RunState implements Handlers {
     this.state = push.state;
     this.pushedAt = this.#clock.now();
     this.fault = "";
+    if (push.curves) {
+      this.curves = readCurves(push.curves, push.curves_more ?? 0, frameFrom(buffers[push.spans.length] as DataView));
+    }
     this.#take(push.spans, buffers);
   }
 
@@ -152,7 +158,7 @@ export class RunState implements Handlers {
     return this.#older();
   }
 
-  /** Older episodes for the curve, newest first. */
+  /** Older episodes, newest first. */
   #older(): ({ table: TableName } & Range) | null {
     const { total } = this.episodes;
     let end = total;

@@ -21,13 +21,14 @@ from live_telemetry_widget.report import kept
 from live_telemetry_widget.view import encode, messages, questions
 from live_telemetry_widget.view.artist import Artist
 from live_telemetry_widget.view.channel import Channels
+from live_telemetry_widget.view.curve_question import ViewCurves
 from live_telemetry_widget.view.layers_question import Layers
 from live_telemetry_widget.view.pace import Pace
 from live_telemetry_widget.view.rows_question import Arrangements
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from live_telemetry_widget import grids
     from live_telemetry_widget.feed import RunFeed
@@ -156,6 +157,9 @@ class LiveView:
         self._told: messages.State | None = None
         self.artist = Artist(feed)
         self.layers = Layers()
+        self.curves = ViewCurves(feed, agent)
+        self._compared: tuple[object, ...] = ()
+        self._stop_comparing: list[Callable[[], None]] = []
         self._drawn_to = 0
         self._grid: grids.Grid | None = None
         self._interval = _KEYFRAME_FIRST
@@ -179,6 +183,22 @@ class LiveView:
         """Send nothing any more."""
         self._closed = True
         self._stop_listening()
+        self._stop_comparisons()
+
+    def compare(self, feeds: Sequence[RunFeed], owners: Sequence[object] = ()) -> None:
+        """Draw the curves of these runs too, in place of those so far; `owners` are kept for as long."""
+        self._stop_comparisons()
+        self.curves.others = tuple(dict.fromkeys(feed for feed in feeds if feed is not self.feed))
+        self._compared = tuple(owners)
+        self._stop_comparing = [feed.listen(self._wake) for feed in self.curves.others]
+        self._wanted = True
+        self._wake()
+
+    def _stop_comparisons(self) -> None:
+        for stop in self._stop_comparing:
+            stop()
+        self._stop_comparing = []
+        self._compared = ()
 
     def close(self) -> None:
         """Take the view off the page; nothing of it runs any more when this returns."""
@@ -243,6 +263,8 @@ class LiveView:
             self.due = self._not_before
         elif self._rates or not self._ready:
             self.due = min(now + 0.5, max(self._not_before, self._keyframe_at))
+        if (curves := self.curves.due) is not None:
+            self.due = min(self.due, max(self._not_before, curves))
         if self._drawn_to != self.frames.step_count:
             self.due = min(self.due, max(self._not_before, self.artist.due))
 
@@ -267,7 +289,8 @@ class LiveView:
             spans.append(messages.Span(table="episodes", first=first, count=rows.num_rows, total=frames.episode_count))
             buffers.append(encode.to_page(rows))
         state = self._state(delta.first + delta.steps.num_rows)
-        if not spans and state == self._told:
+        curves = self.curves.push(keyframe=keyframe)
+        if not spans and curves is None and state == self._told:
             return
         self._told = state
         self._pushes += 1
@@ -279,6 +302,9 @@ class LiveView:
             state=state,
             spans=spans,
         )
+        if curves is not None:
+            push["curves"], push["curves_more"], points = curves
+            buffers.append(points)
         self._pace.sent(time.monotonic())
         self.widget.push(push, buffers)
         self._cursor = delta.cursor
