@@ -17,6 +17,7 @@ Examples
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -181,9 +182,10 @@ class _Series:
 
     def put(self, places: _Wholes, columns: dict[Measure, _Floats], ended: np.ndarray[Any, Any]) -> bool:
         """Set the values of some places; return whether that changed anything."""
-        return any(
-            [self._pyramids[measure].put(places, values, ended, self.total) for measure, values in columns.items()]
-        )
+        changed = [
+            self._pyramids[measure].put(places, values, ended, self.total) for measure, values in columns.items()
+        ]
+        return any(changed)
 
     def curve(self, measure: Measure, points: int, first: int, end: int | None) -> pa.Table:
         last = self.total if end is None else min(end, self.total)
@@ -290,7 +292,8 @@ class Curves:
         if revision == self._revision:
             return
         # What changes while this is read has a later revision, and is read again.
-        changed = frames.changed(self._revision, self._known) if self._known else []
+        # All of them: the newest are those that are new here, and an old one may have ended before they began.
+        changed = frames.changed(self._revision, sys.maxsize) if self._known else []
         old = [ordinal for ordinal in changed if ordinal < self._known]
         for at in range(0, len(old), _AT_ONCE):
             self._take(frames.ends(old[at : at + _AT_ONCE]), new=False)

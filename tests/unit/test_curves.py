@@ -102,6 +102,17 @@ def test_running_episodes_are_left_out_until_they_end() -> None:
     assert rows(curves.curve("a", "steps"), "from", "mean") == [(0, 4.0)]
 
 
+def test_the_end_of_an_episode_is_not_missed_among_many_new_ones() -> None:
+    frames = RunFrames("r")
+    curves = Curves(frames)
+    step = {"episode": 0, "step_index": 0, "reward": 1.0, "agent_id": "a"}
+    frames.append_steps(normalize.steps_from_events([step]).batch)
+    assert curves.curve(None, "steps").num_rows == 0
+    frames.append_steps(normalize.steps_from_events([{**step, "step_index": 1, "terminated": True}]).batch)
+    ends(frames, (record(i, 1.0) for i in range(1, 100)))
+    assert rows(curves.curve(None, "steps", points=1), "count") == [(100,)]
+
+
 def test_a_look_at_a_stretch_shows_each_of_its_episodes() -> None:
     frames = RunFrames("r")
     ends(frames, (record(2 * i, float(i % 7)) for i in range(5_000)))
