@@ -87,7 +87,7 @@ def test_curves_of_agents_and_of_a_live_run_are_read_looked_at_closer_and_opened
     for theme, name in (("JupyterLab Dark", "dark"), ("JupyterLab Light", "light")):
         notebook.theme(theme)
         notebook.settle()
-        notebook.shot(f"curves-{name}")
+        notebook.shot(f"curves-{name}", page.get_by_test_id("ltw-chart"))
 
     # One agent by itself, closer: the kernel is asked for what is seen, episode by episode.
     page.get_by_test_id("ltw-curve-agents").select_option("=swift")
