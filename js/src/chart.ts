@@ -145,8 +145,9 @@ export function makeChart(page: Page, theme: Theme, clock: Clock = browserClock)
     const odd = drawn.reduce((sum, { curve }) => sum + curve.buckets[bar.measure].reduce((n, b) => n + b.odd, 0), 0);
     const note = odd > 0 && at === null ? `${countText(odd)} without a finite value` : "";
     const whole = drawn.map(({ curve }, i) => `${bar.nameOf(curve)} ${texts[i]}`).join("; ");
-    // Of several the names in the legend have the values.
-    bar.read(missed || [texts[0], note].filter(Boolean).join(" · "));
+    // Of several, each has its value beside its name.
+    const where = at === null ? "newest" : `${numbered ? "episode" : "place"} ${Math.round(at)}`;
+    bar.read(missed || [drawn.length > 1 ? where : texts[0], note].filter(Boolean).join(" · "));
     plot.element.setAttribute("aria-valuetext", (drawn.length > 1 ? whole : texts[0]) || "no episode");
   }
 

@@ -147,6 +147,10 @@ describe("the chart", () => {
     expect(lines()).toEqual(["--ltw-series-1", "--ltw-series-2", "--ltw-series-3"]);
     key("Home");
     expect([...at("legend").querySelectorAll("b")].map((one) => one.textContent)).toEqual(["4.25", "4.25", "4.25"]);
+    expect(at("readout").textContent).toBe("episode 16");
+    expect(at("curve").getAttribute("aria-valuetext")).toMatch(
+      /^One · left episodes 0–31: 0 to 9, mean 4.25; One · right/,
+    );
     selection.set({ agent: "right" });
     expect(legend()).toEqual(["One · right", "<b>Two</b>"]);
     at("legend").querySelector("button")?.click();
@@ -161,6 +165,6 @@ describe("the chart", () => {
   test("runs of one name are told apart, and what has no finite value is counted", () => {
     push([{}, { run: "run-2" }], 0, [...EPISODES.slice(0, 3), { episode: 3, total_reward: Number.NaN, steps: 1 }]);
     expect(legend()).toEqual(["One (run-1)", "One (run-2)"]);
-    expect(at("readout").textContent).toBe("episode 3: no finite value, mean of 20: 1 · 2 without a finite value");
+    expect(at("readout").textContent).toBe("newest · 2 without a finite value");
   });
 });
