@@ -125,6 +125,9 @@ class RunFrames:
         self._summaries = Summaries(run_id, self._order, self._records)
         # Whether the episodes of each (worker, agent) were first seen in ascending order.
         self._ascending = True
+        # Whether the rows are where `steps_table` has them: the order of arrival; and up to which step of which episode they are.
+        self._arranged = True
+        self._last = (-1, 0)
         # Ordinals by time of change, newest last: what changed since a revision is at the end. Of an episode only its last counts.
         self._changed = array.array("q")
         # Ordinals of episodes whose record and steps contradict each other.
@@ -245,6 +248,7 @@ class RunFrames:
                     found_out.append((start, end, episode.worker_id))
             rows = episode.rows_at(columns.firsts[at], end - start)
             if rows is None:
+                self._follows(episode, columns.firsts[at], end - start)
                 columns.put(episode, at, row)
                 episode.reward += columns.sums[at]
                 row += end - start
@@ -256,6 +260,7 @@ class RunFrames:
             copies.append(places + start)
             copied.append(rows[places])
             for low, high in runs:
+                self._follows(episode, int(columns.steps[low]), high - low)
                 columns.put_part(episode, low, high, row)
                 row += high - low
                 keep.append((low, high))
@@ -273,6 +278,12 @@ class RunFrames:
             )
         if copies:
             self._merge(np.concatenate(copied), batch.take(pa.array(np.concatenate(copies))))
+
+    def _follows(self, episode: Episode, first: int, count: int) -> None:
+        """Note that steps of an episode are about to be stored behind all others."""
+        place = (episode.ordinal, first)
+        self._arranged = self._arranged and place >= self._last
+        self._last = (episode.ordinal, first + count)
 
     def _merge(self, rows: Numbers, given: pa.RecordBatch) -> None:
         """Merge copies (a row of `given` for each of `rows`) into the rows that are held."""
@@ -532,16 +543,26 @@ class RunFrames:
                     ordered[ordinal] = episode
         return ordered
 
+    def _arrangement(self) -> Callable[[], Numbers | None]:
+        """Return what makes the order of the rows that are here now; None: that in which they came."""
+        if self._arranged and self._ascending:
+            return lambda: None
+        places = array.array("q")
+        for episode in self._by_number():
+            episode.put_places(places)
+
+        def make() -> Numbers | None:
+            _, counts, rows = np.frombuffer(places, np.int64).reshape(-1, 3).T
+            return None if (np.diff(rows) == counts[:-1]).all() else _ranges(rows, counts)
+
+        return make
+
     def _ordered_steps(self) -> Callable[[], pa.Table]:
-        steps = self._steps.copy()
-        segments = [s for episode in self._by_number() for s in episode.segments]
+        steps, order = self._steps.copy(), self._arrangement()
 
         def make() -> pa.Table:
-            rows = np.array([s.row for s in segments], np.int64)
-            counts = np.array([s.length for s in segments], np.int64)
-            if (np.diff(rows) == counts[:-1]).all():
-                return steps.slice(0, steps.total)
-            return steps.take_many(_ranges(rows, counts))
+            rows = order()
+            return steps.slice(0, steps.total) if rows is None else steps.arranged(rows)
 
         return make
 
@@ -560,8 +581,16 @@ class RunFrames:
         """Return :meth:`steps_table` as a DataFrame, with `action` decoded where its values are numbers or words."""
 
         def begin() -> Callable[[], StepFrame]:
-            seen = self.revision
-            return lambda: self.marked(_columns.to_frame(self.steps_table(), ("action",), StepFrame), seen)
+            steps, order, seen = self._steps.copy(), self._arrangement(), self.revision
+
+            def make() -> StepFrame:
+                # Not by way of the table: that would be in memory beside the frame.
+                try:
+                    return _columns.to_frame(steps.columns(order()), ("action",), StepFrame)
+                except pa.ArrowInvalid:  # a column of unlike numbers
+                    return _columns.to_frame(self.steps_table(), ("action",), StepFrame)
+
+            return lambda: self.marked(make(), seen)
 
         held: StepFrame = self._made("steps", begin)
         return held
