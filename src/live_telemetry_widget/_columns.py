@@ -74,14 +74,15 @@ def _of_numbers(kind: pa.DataType, column: Plain) -> Any:  # noqa: ANN401 - what
     if pa.types.is_timestamp(kind):
         if missing is not None:
             numbers[missing] = pd.NaT.value
-        return pd.Series(numbers.view(f"M8[{kind.unit}]")).dt.tz_localize(kind.tz)
+        times = pd.DatetimeIndex(numbers.view(f"M8[{kind.unit}]"), copy=False)
+        return pd.Series(times.tz_localize(kind.tz), copy=False)
     if missing is None:
-        return pd.Series(numbers)
+        return pd.Series(numbers, copy=False)
     if pa.types.is_floating(kind):
         numbers[missing] = np.nan
-        return pd.Series(numbers)
+        return pd.Series(numbers, copy=False)
     kept = pd.arrays.BooleanArray if pa.types.is_boolean(kind) else pd.arrays.IntegerArray
-    return pd.Series(kept(numbers, missing))
+    return pd.Series(kept(numbers, missing), copy=False)
 
 
 def _series(column: pa.ChunkedArray) -> Any:  # noqa: ANN401 - whatever pandas takes as a column
