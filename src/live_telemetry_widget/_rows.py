@@ -176,7 +176,7 @@ class Rows:
             places[rows] = np.arange(len(rows))
         at = None if rows is None else pa.array(rows)
         chunks = self.chunks or [_arrow.empty(self.core)]
-        for field in unify(self.core, {chunk.schema: None for chunk in chunks}):
+        for field in unify(self.core, [chunk.schema for chunk in chunks]):
             parts = (_column(chunk, field) for chunk in chunks)
             if _is_plain(field.type):
                 yield field, _plain(parts, field.type, self.total, places)

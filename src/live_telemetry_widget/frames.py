@@ -656,7 +656,7 @@ class RunFrames:
         with self._lock:
             if table == "steps":
                 return self.steps_schema()
-            held = unify(EPISODES, {chunk.schema: None for chunk in self._records.chunks})
+            held = unify(EPISODES, [chunk.schema for chunk in self._records.chunks])
             some = self._summaries.rows(self._order[-1:], settled=self.settled).schema
             return pa.schema([*some, *(field for field in held if field.name not in some.names)])
 
