@@ -18,6 +18,8 @@ export interface Bar {
   window(buckets: readonly Bucket[]): number;
   /** The curves to draw, of those there are; `agent` is the one that is selected. */
   choose(curves: Curves, agent: string | null): Curve[];
+  /** Whether one was chosen to be hidden. */
+  readonly hides: boolean;
   nameOf(curve: Curve): string;
   look(curve: Curve): Pick<Line, "colour" | "dash">;
   /** Say what is under the cursor; and of one curve, beside its name. */
@@ -141,6 +143,9 @@ export function makeBar(changed: () => void, showAll: () => void): Bar {
       });
       showLegend(wanted);
       return wanted.filter((curve) => !off.has(keyOf(curve)));
+    },
+    get hides() {
+      return off.size > 0;
     },
     nameOf,
     look: (curve) => ({ colour: `--ltw-series-${place(curve)}`, dash: DASHES[place(curve)] as number[] }),

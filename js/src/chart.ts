@@ -20,6 +20,7 @@ import { browserClock, type Clock } from "./link.ts";
 import type { Page } from "./page.ts";
 import { type Line, makePlot } from "./plot.ts";
 import { nearest, type Range } from "./plot-scale.ts";
+import { noEpisodeText } from "./standing.ts";
 import type { View } from "./status.ts";
 import type { Theme } from "./theme.ts";
 
@@ -89,11 +90,16 @@ export function makeChart(page: Page, theme: Theme, clock: Clock = browserClock)
       return { curve, buckets, x: buckets.map((b) => xOf(b, numbered)), mean: smoothed(buckets, window), window };
     });
     nothing.hidden = drawn.length > 0;
-    nothing.textContent = shown.length > 0 || !run.curves ? "No episode has ended yet." : "No curve is shown.";
+    sayNothing();
     plot.show(linesOf(), markOf());
     describe();
     read();
     if (changed && plot.zoom && !stopZoom) stopZoom = clock.after(ZOOM_AGAIN_MS, askCloser);
+  }
+
+  function sayNothing(): void {
+    const none = drawn.length === 0 && bar.hides ? "No curve is shown." : noEpisodeText(run);
+    if (nothing.textContent !== none) nothing.textContent = none;
   }
 
   /** Points where each episode that is seen has one and they are not too many, else bands. */
@@ -240,6 +246,7 @@ export function makeChart(page: Page, theme: Theme, clock: Clock = browserClock)
   return {
     element,
     update() {
+      sayNothing();
       if (drawnOf === run.curves || stopClock) return;
       const wait = drawnOf ? drawnAt + EVERY_MS - clock.now() : 0;
       if (wait <= 0) draw();
