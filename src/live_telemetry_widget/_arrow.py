@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +12,10 @@ from live_telemetry_widget.schema import JSON_KIND, TEXT, further, unify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+#: On the caller's thread: to wake others, buffer by buffer, costs more than they save.
+_HERE: Final = pa.ipc.IpcReadOptions(use_threads=False)
 
 
 def unified(core: pa.Schema, batches: Sequence[pa.RecordBatch]) -> tuple[pa.Schema, list[pa.RecordBatch]]:
@@ -57,6 +61,20 @@ def to_stream(batch: pa.RecordBatch, options: pa.ipc.IpcWriteOptions | None = No
     with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     return sink.getvalue()
+
+
+def from_stream(data: bytes | memoryview | pa.Buffer) -> pa.RecordBatch:
+    """Return the batch of an IPC stream.
+
+    Raises
+    ------
+    StopIteration
+        It has none.
+    pyarrow.ArrowInvalid
+        It is no IPC stream.
+    """
+    with pa.ipc.open_stream(data, options=_HERE) as reader:
+        return reader.read_next_batch()
 
 
 def empty(schema: pa.Schema) -> pa.RecordBatch:

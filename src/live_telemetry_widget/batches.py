@@ -51,8 +51,8 @@ MAX_DECODED: Final = 256 * 1024 * 1024
 
 _OPTIONS: Final = {
     "none": pa.ipc.IpcWriteOptions(),
-    "zstd": pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1)),
-    "lz4": pa.ipc.IpcWriteOptions(compression=pa.Codec("lz4")),
+    "zstd": pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False),
+    "lz4": pa.ipc.IpcWriteOptions(compression=pa.Codec("lz4"), use_threads=False),
 }
 #: Counting numbers: a row without them is no row.
 _INDICES: Final = {"steps": ("episode", "step_index"), "episodes": ("episode", "steps")}
@@ -97,6 +97,30 @@ def parts(batch: pa.RecordBatch, most: int = MAX_ROWS) -> Iterator[pa.RecordBatc
         yield batch.slice(offset, rows)
 
 
+def unpack(data: bytes) -> pa.RecordBatch:
+    """Return the batch of an IPC stream of our own, as it is; a stranger's goes through :func:`decode`."""
+    return _arrow.from_stream(data)
+
+
+def weight(data: bytes) -> int:
+    """Return how many bytes an IPC stream is once it is unpacked; as it is when it is none."""
+    try:
+        return _unpacked.size(data)
+    except pa.ArrowException:
+        return len(data)
+
+
+def fits(data: bytes, rows: int) -> bool:
+    """Whether one message may hold an IPC stream of so many rows.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        It is none.
+    """
+    return rows <= MAX_ROWS and _unpacked.size(data) <= MAX_BYTES
+
+
 def decode(data: bytes, kind: Kind, run_id: str, skip: int = 0) -> Rows:
     """Return the rows of a message without the first `skip`, as rows of `run_id`.
 
@@ -107,11 +131,10 @@ def decode(data: bytes, kind: Kind, run_id: str, skip: int = 0) -> Rows:
     """
     try:
         _check_size(_unpacked.size(data))
-        with pa.ipc.open_stream(data) as reader:
-            batch = reader.read_next_batch()
-            # Offsets that point outside, indices beyond their dictionary, texts that are none. Before anything else is asked
-            # of the batch: its size alone, asked of offsets that lie, is a segmentation fault.
-            batch.validate(full=True)
+        batch = _arrow.from_stream(data)
+        # Offsets that point outside, indices beyond their dictionary, texts that are none. Before anything else is asked
+        # of the batch: its size alone, asked of offsets that lie, is a segmentation fault.
+        batch.validate(full=True)
         if batch.num_rows > MAX_ROWS:
             msg = f"a batch of {batch.num_rows:,} rows; send at most {MAX_ROWS:,} at once"
             raise BadBatchError(msg)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 
 from live_telemetry_widget.errors import ClosedError
-from live_telemetry_widget.store import Committed, Kind, Mark, OutOfOrderError, Pending, RunRow, Store
+from live_telemetry_widget.store import Chunk, Committed, Kind, Mark, OutOfOrderError, Pending, RunRow, Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,21 +71,24 @@ class _Recent:
         key = (committed.run_id, committed.kind)
         self._held.setdefault(key, []).append(committed)
         self._order.append(key)
-        self.nbytes += committed.batch.nbytes
+        self.nbytes += _weight(committed)
         while self.nbytes > self._limit:
             oldest = self._order.popleft()
             # A run has a few thousand of these at most, so taking from the front is cheap.
-            self.nbytes -= self._held[oldest].pop(0).batch.nbytes
+            self.nbytes -= _weight(self._held[oldest].pop(0))
             if not self._held[oldest]:
                 del self._held[oldest]
 
-    def after(self, key: _Key, since_seq: int) -> pa.RecordBatch | None:
-        """Return the rows after `since_seq` of the batch that holds the next one; None when that is not here."""
+    def after(self, key: _Key, since_seq: int) -> Committed | None:
+        """Return what was committed with the next row after `since_seq`; None when that is not here."""
         held = self._held.get(key)
         if not held or held[0].first_seq > since_seq + 1:
             return None
-        found = held[bisect.bisect_right(held, since_seq, key=lambda committed: committed.last_seq)]
-        return found.batch.slice(max(0, since_seq + 1 - found.first_seq))
+        return held[bisect.bisect_right(held, since_seq, key=lambda committed: committed.last_seq)]
+
+
+def _weight(committed: Committed) -> int:
+    return int(committed.batch.nbytes) + sum(len(chunk.data) for chunk in committed.chunks)
 
 
 class DurableLog:
@@ -259,14 +262,42 @@ class DurableLog:
             The daemon is shutting down.
         """
         key = (run_id, kind)
+        while True:
+            await self._reach(key, since_seq)
+            recent = self._recent.after(key, since_seq)
+            if recent is not None:
+                return recent.batch.slice(max(0, since_seq + 1 - recent.first_seq))
+            chunk = await self._read(key, since_seq)
+            if chunk is not None:
+                return await self._loop.run_in_executor(self._readers, chunk.after, since_seq)
+
+    async def chunk_after(self, run_id: str, kind: Kind, since_seq: int) -> Chunk:
+        """Return the chunk that holds the next row after `since_seq`, as it is stored; wait until there is one.
+
+        Raises
+        ------
+        ClosedError
+            The daemon is shutting down.
+        """
+        key = (run_id, kind)
+        while True:
+            await self._reach(key, since_seq)
+            recent = self._recent.after(key, since_seq)
+            if recent is not None:
+                chunks = recent.chunks
+                return chunks[bisect.bisect_right(chunks, since_seq + 1, key=lambda chunk: chunk.first_seq) - 1]
+            chunk = await self._read(key, since_seq)
+            if chunk is not None:
+                return chunk
+
+    async def _read(self, key: _Key, since_seq: int) -> Chunk | None:
+        return await self._loop.run_in_executor(self._readers, self.store.find_chunk, *key, since_seq)
+
+    async def _reach(self, key: _Key, since_seq: int) -> None:
+        """Wait until there are rows after a number."""
         while not self._ending:
             if self._last.get(key, 0) > since_seq:
-                batch = self._recent.after(key, since_seq)
-                if batch is None:
-                    read = self.store.read_chunk
-                    batch = await self._loop.run_in_executor(self._readers, read, run_id, kind, since_seq)
-                if batch is not None:
-                    return batch
+                return
             event = self._grown.get(key)
             if event is None:
                 event = self._grown[key] = asyncio.Event()

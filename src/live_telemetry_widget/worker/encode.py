@@ -31,7 +31,7 @@ _LOG: Final = logging.getLogger(__name__)
 #: Texts of one row beyond so many bytes are left out: a message of the wire must hold the row.
 MAX_TEXT: Final = 16 * 1024 * 1024
 #: A batch has at most so many rows, so that reading one of many is cheap.
-MAX_ROWS: Final = 8_192
+MAX_ROWS: Final = 16_384
 _TEXTS: Final = ("policy_label", "backend", "frame_ref")
 _JSON: Final = ("render_hint",)
 _COUNTS: Final = ("episode_seed", "payload_version")
@@ -564,12 +564,6 @@ _LITTLE: Final = 64
 
 
 def pack(batch: pa.RecordBatch) -> bytes:
-    """Return a batch as an Arrow IPC stream, compressed lightly; :func:`unpack` undoes it."""
+    """Return a batch as an Arrow IPC stream, compressed lightly."""
     data: bytes = _arrow.to_stream(batch, _PACKED if batch.num_rows > _LITTLE else None).to_pybytes()
     return data
-
-
-def unpack(data: bytes) -> pa.RecordBatch:
-    """Undo :func:`pack`."""
-    with pa.ipc.open_stream(data) as reader:
-        return reader.read_next_batch()
