@@ -66,22 +66,31 @@ class Gaps:
     def add_number(self, worker: str, agent: str, number: int) -> None:
         """Note a new episode."""
         for key in ((worker, agent), (None, agent)):
-            self._numbers.setdefault(key, EpisodeNumbers()).add(number)
+            numbers = self._numbers.get(key)
+            if numbers is None:
+                numbers = self._numbers[key] = EpisodeNumbers()
+            numbers.add(number)
         self._listed = None
 
     def look_at(self, episode: Episode) -> None:
         """Look at an episode that has changed."""
         stream = (episode.worker_id, episode.agent_id)
         newest = self._newest.get(stream, -1)
+        under_way = self._under_way.get(stream)
         if episode.count and episode.number > newest:
             self._newest[stream] = episode.number
-            under_way = self._under_way.get(stream, {})
-            for ordinal in [o for o, other in under_way.items() if other.number < episode.number]:
-                self._weigh(under_way.pop(ordinal))
+            if under_way:
+                for ordinal in [o for o, other in under_way.items() if other.number < episode.number]:
+                    self._weigh(under_way.pop(ordinal))
         if episode.complete:
-            self._leave(stream, episode)
+            if under_way:
+                under_way.pop(episode.ordinal, None)
+            if episode.ordinal not in self._missing:
+                return  # nothing is missing, and nothing was
         elif episode.number >= newest:
-            self._under_way.setdefault(stream, {})[episode.ordinal] = episode
+            if under_way is None:
+                under_way = self._under_way[stream] = {}
+            under_way[episode.ordinal] = episode
         self._weigh(episode)
 
     def forget_stream(self, episode: Episode) -> None:

@@ -451,8 +451,11 @@ class RunFrames:
         copied: list[int] = []
         base = self._records.total
         times = batch.column("timestamp").cast(pa.int64()).to_pylist()
-        columns = [batch.column(name).to_pylist() for name in ("worker_id", "agent_id", "episode", "steps")]
-        columns += [batch.column(name).to_pylist() for name in ("total_reward", "terminated", "truncated")]
+        columns: list[list[Any]] = [_words(batch.column(name)) for name in ("worker_id", "agent_id")]
+        columns += [
+            batch.column(name).to_numpy(zero_copy_only=False).tolist()
+            for name in ("episode", "steps", "total_reward", "terminated", "truncated")
+        ]
         self._note_names(set(zip(*columns[:2], strict=True)))
         for i, (worker, agent, number, steps, total, terminated, truncated) in enumerate(zip(*columns, strict=True)):
             episode = self._find_or_make(worker, agent, number)
@@ -820,6 +823,12 @@ def _true_runs(mask: np.ndarray[Any, Any], base: int) -> list[tuple[int, int]]:
     """Return the stretches of True in `mask` as (start, end), each plus `base`."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
     return [(int(a) + base, int(b) + base) for a, b in edges.reshape(-1, 2)]
+
+
+def _words(column: pa.DictionaryArray) -> list[str]:
+    """Return the labels of a column that has no nulls."""
+    words = column.dictionary.to_pylist()
+    return [words[at] for at in column.indices.to_numpy().tolist()]
 
 
 def _ranges(starts: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -131,18 +131,12 @@ class Bulk:
             yield (at, *row, next(told) if told else None, None, None)
 
 
-def groups(bulks: Sequence[Bulk], most: int) -> Iterator[Bulk]:
-    """Yield neighbours of one shape as one, as long as that is not of more than `most` rows."""
+def cut(bulks: Sequence[Bulk], most: int) -> Iterator[Bulk]:
+    """Yield neighbours of one shape as one, in pieces of at most `most` rows."""
     for _, alike in itertools.groupby(bulks, lambda bulk: bulk.shape):
-        held: list[Bulk] = []
-        rows = 0
-        for bulk in alike:
-            if held and rows + bulk.rows > most:
-                yield Bulk.joined(held)
-                held, rows = [], 0
-            held.append(bulk)
-            rows += bulk.rows
-        yield Bulk.joined(held)
+        joined = Bulk.joined(list(alike))
+        for first in range(0, joined.rows, most):
+            yield joined.slice(first, most)
 
 
 def _column(value: Any) -> Any:  # noqa: ANN401 - whatever was told

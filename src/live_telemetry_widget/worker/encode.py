@@ -156,14 +156,12 @@ class Encoder:
         def flush(account: Account) -> None:
             self._flush(account, ended)
 
-        for joined in bulk.groups(bulks, MAX_ROWS):
-            for first in range(0, joined.rows, MAX_ROWS):
-                part = joined.slice(first, MAX_ROWS)
-                counted = bulk.count(part, account_of, flush)
-                if counted is None:
-                    self._add_each(found, list(part.records()), ended, blocks)
-                else:
-                    self._add(found, "steps", self._bulk, counted, part.rows)
+        for part in bulk.cut(bulks, MAX_ROWS):
+            counted = bulk.count(part, account_of, flush)
+            if counted is None:
+                self._add_each(found, list(part.records()), ended, blocks)
+            else:
+                self._add(found, "steps", self._bulk, counted, part.rows)
 
     # -- counting ----------------------------------------------------------------------------------------------------
 
