@@ -82,7 +82,7 @@ class Bulk:
             rows,
             time.time_ns(),
             {name: filled[name] for name in core},
-            {name: filled[name] for name in further if told[name] is not None},
+            {name: [None] * rows if told[name] is None else filled[name] for name in further},
         )
 
     @property
