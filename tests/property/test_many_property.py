@@ -17,7 +17,7 @@ from live_telemetry_widget.schema import EPISODES, STEPS, Problem
 from live_telemetry_widget.worker.bulk import Bulk
 from live_telemetry_widget.worker.encode import Encoder
 from live_telemetry_widget.worker.many import ManySteps
-from live_telemetry_widget.worker.records import Episode, snapshot, snapshots
+from live_telemetry_widget.worker.records import NOTHING, Episode, snapshot, snapshots
 
 CORE = ("action", "reward", "observation", "terminated", "truncated", "episode", "step_index", "agent_id")
 
@@ -48,6 +48,11 @@ class Told(ManySteps):
         self.records.append((1, *(values[name] for name in CORE), snapshots(further) if further else None, None, None))
 
 
+def flat(records: list[Any]) -> list[Any]:
+    """Return records as a training thread puts them down."""
+    return [value for record in records for value in (record, *NOTHING)]
+
+
 def encoded(records: list[Any], **options: Any) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
     """Return the rows of some records, by kind, without their times, and what was counted."""
     counted: dict[str, int] = {}
@@ -57,7 +62,7 @@ def encoded(records: list[Any], **options: Any) -> tuple[dict[str, list[dict[str
             assert isinstance(problem, Problem)
             counted[problem.kind] = counted.get(problem.kind, 0) + problem.count
 
-    found = Encoder("r", "w", "a", count=count, **options).encode(records, last=True)
+    found = Encoder("r", "w", "a", count=count, **options).encode(flat(records), last=True)
     rows = {}
     for kind, core in (("steps", STEPS), ("episodes", EPISODES)):
         batches = [told.batch for told in found if told.kind == kind]
@@ -170,7 +175,7 @@ def test_many_calls_are_few_batches_and_a_large_one_is_cut() -> None:
         )
     counted: list[Problem] = []
     for records in (told.records, [Bulk.joined(told.records)]):
-        found = Encoder("r", "", "", count=counted.extend).encode(records, last=True)
+        found = Encoder("r", "", "", count=counted.extend).encode(flat(records), last=True)
         steps = [part.batch for part in found if part.kind == "steps"]
         assert len(steps) == 3
         table = _arrow.merge(STEPS, steps)
