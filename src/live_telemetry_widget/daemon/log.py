@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from live_telemetry_widget import _arrow
 from live_telemetry_widget.errors import ClosedError
 from live_telemetry_widget.store import Chunk, Committed, Kind, Mark, OutOfOrderError, Pending, RunRow, Store
 
@@ -88,7 +89,7 @@ class _Recent:
 
 
 def _weight(committed: Committed) -> int:
-    return int(committed.batch.nbytes) + sum(len(chunk.data) for chunk in committed.chunks)
+    return _arrow.weight(committed.batch) + sum(len(chunk.data) for chunk in committed.chunks)
 
 
 class DurableLog:
@@ -144,7 +145,7 @@ class DurableLog:
             Which of its messages their publisher will then have in the log.
         """
         rows = Pending(run_id, kind, [batch], [mark] if mark else [])
-        work = _Work(self._loop.create_future(), chain or Chain(), rows, nbytes=batch.nbytes)
+        work = _Work(self._loop.create_future(), chain or Chain(), rows, nbytes=_arrow.weight(batch))
         self._pending_bytes += work.nbytes
         if self._pending_bytes > self._max_pending:
             self._room.clear()
