@@ -11,9 +11,11 @@ from live_telemetry_widget import _arrow
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: A chunk is sealed, never to be rewritten, when it has so many rows or so many bytes before compression.
-MAX_ROWS: Final = 16_384
+#: A chunk has at most so many rows, or so many bytes before compression (or one row).
+MAX_ROWS: Final = 32_768
 MAX_BYTES: Final = 16 * 1024 * 1024
+#: A chunk is sealed, and not merged any more, when it has half of that: most of those that come under load are never rewritten.
+_SEALED: Final = 2
 #: A chunk is merged with those behind it once they hold so many times its rows: eight of a size make one of the next.
 FACTOR: Final = 7
 
@@ -34,7 +36,7 @@ class Piece(NamedTuple):
     @property
     def sealed(self) -> bool:
         """Whether it is large enough to be left alone for ever."""
-        return self.rows >= MAX_ROWS or self.nbytes >= MAX_BYTES
+        return self.rows * _SEALED >= MAX_ROWS or self.nbytes * _SEALED >= MAX_BYTES
 
 
 class Chunk(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-#: Two chunks of the daemon's: as soon as less than one is left, more is granted, and none need be cut.
+#: A chunk of the daemon's; twice as many soon, so that more is granted as soon as less than one is left, and none need be cut.
 _FIRST: Final = 32_768
 _MOST: Final = 1_048_576
 #: What is under way weighs no more than this, as far as the rows so far tell (bytes).

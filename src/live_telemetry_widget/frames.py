@@ -290,7 +290,8 @@ class RunFrames:
             start, end = columns.starts[at], columns.ends[at]
             episode = self._episodes.get((worker, agent), _NONE).get(number)
             if episode is None:
-                episode = self._find_or_make(worker, agent, number, functools.partial(batch.slice, start, end - start))
+                steps = None if self.names_are_exact else functools.partial(batch.slice, start, end - start)
+                episode = self._find_or_make(worker, agent, number, steps)
                 if episode.worker_id != worker:
                     found_out.append((start, end, episode.worker_id))
             rows = episode.rows_at(columns.firsts[at], end - start)
@@ -864,8 +865,8 @@ def _by_naming(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
     Whether an unnamed step is a copy of a named one can be seen only when one of them is held.
     """
     names = batch.column("worker_id")
-    code = names.dictionary.index("").as_py()
-    if code < 0 or len(names.dictionary) == 1:
+    code = names.dictionary.index("").as_py() if len(names.dictionary) > 1 else -1
+    if code < 0:
         return [batch]
     unnamed = pc.equal(names.indices, code)
     return [part for part in (batch.filter(unnamed), batch.filter(pc.invert(unnamed))) if part.num_rows]

@@ -169,7 +169,7 @@ def test_columns_of_anything_are_the_rows_that_single_steps_are(data: st.DataObj
 
 def test_many_calls_are_few_batches_and_a_large_one_is_cut() -> None:
     told = Told()
-    for at in range(0, 40_000, 16):
+    for at in range(0, 80_000, 16):
         told.steps(
             np.arange(at, at + 16) % 4, np.ones(16), terminated=np.arange(at, at + 16) % 50 == 49, loss=np.full(16, 0.5)
         )
@@ -179,11 +179,11 @@ def test_many_calls_are_few_batches_and_a_large_one_is_cut() -> None:
         steps = [part.batch for part in found if part.kind == "steps"]
         assert len(steps) == 3
         table = _arrow.merge(STEPS, steps)
-        assert table.column("episode").to_pylist() == [at // 50 for at in range(40_000)]
-        assert table.column("step_index").to_pylist() == [at % 50 for at in range(40_000)]
+        assert table.column("episode").to_pylist() == [at // 50 for at in range(80_000)]
+        assert table.column("step_index").to_pylist() == [at % 50 for at in range(80_000)]
         assert table.column("timestamp").null_count == 0
         episodes = next(part.batch for part in found if part.kind == "episodes")
-        assert episodes.column("total_reward").to_pylist() == [50.0] * 800
+        assert episodes.column("total_reward").to_pylist() == [50.0] * 1_600
     assert counted == []
 
 

@@ -37,6 +37,8 @@ _MAX_PENDING: Final = 64 * 1024 * 1024
 #: So many bytes of what was committed last stay in memory, for the subscribers that keep up.
 _MAX_RECENT: Final = 64 * 1024 * 1024
 _READERS: Final = 4
+#: Batches of fewer rows are joined when they are committed together.
+_LARGE: Final = 4_096
 
 _Key = tuple[str, Kind]
 
@@ -90,6 +92,21 @@ class _Recent:
 
 def _weight(committed: Committed) -> int:
     return _arrow.weight(committed.batch) + sum(len(chunk.data) for chunk in committed.chunks)
+
+
+def _gathered(pending: Sequence[Pending]) -> list[Pending]:
+    """Return small batches of a run and kind as one, in order; large ones are left alone, because joining them is copying."""
+    found: list[Pending] = []
+    last: dict[_Key, tuple[list[pa.RecordBatch], list[Mark]]] = {}
+    for item in pending:
+        key = (item.run_id, item.kind)
+        held = last.get(key)
+        if held is None or sum(batch.num_rows for batch in held[0]) >= _LARGE:
+            held = last[key] = ([], [])
+            found.append(Pending(*key, *held))
+        held[0].extend(item.batches)
+        held[1].extend(item.marks)
+    return found
 
 
 class DurableLog:
@@ -190,17 +207,11 @@ class DurableLog:
                 _LOG.warning("chunks could not be merged, which can wait: %s", error)
 
     def _commit(self, taken: Sequence[_Work]) -> None:
-        rows: dict[_Key, tuple[list[pa.RecordBatch], list[Mark]]] = {}
-        for work in taken:
-            if work.rows is not None:
-                batches, marks = rows.setdefault((work.rows.run_id, work.rows.kind), ([], []))
-                batches.extend(work.rows.batches)
-                marks.extend(work.rows.marks)
         try:
             for work in taken:
                 if work.chain.error is not None:
                     raise work.chain.error  # noqa: TRY301 - it fails as the one before it did
-            pending = [Pending(*key, *held) for key, held in rows.items()]
+            pending = _gathered([work.rows for work in taken if work.rows is not None])
             committed = self.store.commit(pending, [work.run for work in taken if work.run is not None])
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
             if len(taken) > 1:
