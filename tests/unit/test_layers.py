@@ -37,6 +37,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_unpacked",
         "_rows",
         "_summaries",
+        "_stretches",
         "_credit",
         "_lock",
     ),
