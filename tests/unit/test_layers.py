@@ -37,10 +37,11 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_unpacked",
         "_rows",
         "_summaries",
+        "_stretches",
         "_credit",
         "_lock",
     ),
-    ("normalize", "batches", "store", "client", "query", "decode", "gridpaint"),
+    ("normalize", "batches", "store", "client", "query", "decode", "gridpaint", "curves"),
     ("frames", "worker", "daemon", "exports"),
     (
         "feed",
