@@ -102,6 +102,14 @@ def export_shards(
     return Written(paths, last["steps"], last["episodes"])
 
 
+def _for_others_to_read(config_json: str) -> str:
+    """Return a run's config without the environment variables that it was submitted with: they are where people keep secrets."""
+    config = _decoded(config_json)
+    if not isinstance(config, dict) or not isinstance(config.get("environment"), dict):
+        return config_json
+    return json.dumps({name: value for name, value in config.items() if name != "environment"}, ensure_ascii=False)
+
+
 def episodes_path(steps: pathlib.Path) -> pathlib.Path:
     """Return where the episodes are whose steps are there.
 
@@ -180,7 +188,8 @@ class _Table:
             write_as(_arrow.widest(core, schemas))
 
     def _shown(self, schema: pa.Schema, form: Format) -> pa.Schema:
-        about = {_RUN: json.dumps(dataclasses.asdict(self.run)).encode(), _KIND: self.kind.encode()}
+        run = dataclasses.replace(self.run, config_json=_for_others_to_read(self.run.config_json))
+        about = {_RUN: json.dumps(dataclasses.asdict(run)).encode(), _KIND: self.kind.encode()}
         return _for_others(schema, form).with_metadata(about)
 
     def _tables(self, schema: pa.Schema, form: Format) -> Iterator[pa.Table]:
@@ -252,7 +261,7 @@ def write_lines(
 ) -> Written:
     """Write a run as the events of a worker, one JSON object a line: its start, steps, episodes."""
     last = last or {kind: store.last_seq(run.run_id, kind) for kind in KINDS}
-    config = _decoded(run.config_json)
+    config = _decoded(_for_others_to_read(run.config_json))
     file.write(_line({"type": "run_started", "run_id": run.run_id, "ts_unix_ns": run.created_at, "config": config}))
     for kind in KINDS:
         for batch in store.read(run.run_id, kind, limit=last[kind]):

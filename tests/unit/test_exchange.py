@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 import live_telemetry_widget as ltw
-from live_telemetry_widget import exports
+from live_telemetry_widget import exchange, exports, frames, normalize
 from live_telemetry_widget.errors import MissingPackageError, NoDataError, RecordingError
+from live_telemetry_widget.store import RunRow
 from tests.support.runs import played, run_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 def lake() -> Iterator[ltw.Run]:
     with run_of(played("--env", "FrozenLake-v1", "--episodes", "6")) as run:
         yield run
+
+
+def frames_of(count: int, run_id: str = "r", **more: Any) -> frames.RunFrames:
+    """Return a run of an episode of so many steps."""
+    made = frames.RunFrames(run_id)
+    events = [{"type": "step", "episode": 0, "step_index": i, "reward": 1.0, **more} for i in range(count)]
+    made.append_steps(normalize.steps_from_events(events, run_id=run_id).batch)
+    return made
 
 
 def load(path: pathlib.Path) -> minari.MinariDataset:
@@ -136,3 +145,18 @@ def test_a_format_that_is_none_is_refused(lake: ltw.Run, tmp_path: pathlib.Path)
     blocked.touch()
     with pytest.raises(RecordingError, match="cannot be written"):
         lake.export(blocked / "run.csv")
+
+
+# -- what stays here ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow", "csv", "jsonl", "huggingface"])
+def test_environment_variables_are_in_no_export(tmp_path: pathlib.Path, form: str) -> None:
+    config = {"run_name": "n", "arguments": ["--lr", "1"], "environment": {"API_KEY": "tell-nobody"}}
+    row = RunRow("r", 7, config_json=json.dumps(config))
+    written = exchange.export(frames_of(2), row, tmp_path / "out", form)
+    assert not any(b"tell-nobody" in path.read_bytes() for path in written.paths)
+    if form in exports.TABLES:
+        named = (tmp_path / "out").rename(tmp_path / f"out.{form}")
+        with ltw.open(named) as recording:
+            assert recording.run("r").info.config == {"run_name": "n", "arguments": ["--lr", "1"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ import pytest
 
 import live_telemetry_widget as ltw
 from live_telemetry_widget import normalize
+from live_telemetry_widget.client import RunDetails
 from live_telemetry_widget.decode import StepFrame
 from live_telemetry_widget.errors import NoDataError, QueryError, RunNotFoundError
+from live_telemetry_widget.feed import Link, RunFeed
 from live_telemetry_widget.store import RunRow, Store
 from tests.support.runs import played, run_of
 
@@ -340,6 +343,45 @@ def test_what_cannot_be_played_again_says_why() -> None:
     both = [{**step, **payload, "step_index": i, "episode_seed": i} for i in (0, 1)]
     with run_of(both) as run, pytest.raises(NoDataError, match=r"several seeds: \[0, 1\]"):
         run.seed_for(0)
+
+
+def of_config(config: dict[str, Any], **more: Any) -> ltw.Run:
+    """Return a run of one episode of one step that was submitted with a config."""
+    feed = RunFeed("r", Link("live"))
+    step = {"type": "step", "episode": 0, "step_index": 0, "reward": 1.0, "action": 0, "episode_seed": 1}
+    feed.frames.append_steps(normalize.steps_from_events([{**step, **more}], run_id="r").batch)
+    feed.details = RunDetails(json.dumps(config), 1, 0, ended=True)
+    feed.finished = True
+    return ltw.Run(feed)
+
+
+@pytest.mark.parametrize("variables", [{}, {"WANDB_API_KEY": "secret"}])
+def test_environment_variables_are_not_taken_for_the_game(variables: dict[str, str]) -> None:
+    submitted = {"environment": variables, "arguments": ["--env", "CartPole-v1"]}
+    run = of_config(submitted)
+    assert run.info.game == "CartPole-v1"
+    assert "gymnasium.make('CartPole-v1')" in run.reproduce(0)
+    told = {"environment": variables, "metadata": {"worker": {"config": {"environment": "Acrobot-v1", "seed": "²"}}}}
+    assert (of_config(told).info.game, of_config(told).info.seed) == ("Acrobot-v1", None)
+    assert of_config({"environment": "Acrobot-v1"}).info.game == "Acrobot-v1"
+
+
+def test_text_from_the_wire_is_never_code_of_the_snippet() -> None:
+    code = "render_mode=[print('run')][0], sutton_barto_reward"
+    options = {code: False, "class": 1, "gravity": float("inf"), "render_mode": "'), print('run'), ('"}
+    run = of_config({"metadata": {"worker": {"config": {"game_id": "CartPole-v1", "env_kwargs": options}}}})
+    tree = ast.parse(run.reproduce(0))
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert calls == {"gymnasium.make", "env.reset", "env.step", "float", "env.close", "abs", "bool"}
+    make = next(n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "gymnasium.make")
+    named = {argument.arg: ast.unparse(argument.value) for argument in make.keywords}
+    assert set(named) == {"gravity", "render_mode", None}
+    assert (named["gravity"], ast.literal_eval(named[None])) == ("inf", {code: False, "class": 1})
+    assert "from math import inf, nan" in ast.unparse(tree)
+    raw = of_config({"metadata": {"game_id": "CartPole-v1"}}, action=None)
+    with pytest.raises(NoDataError, match="1 of its 1 actions are not told"):
+        raw.reproduce(0)
+    assert "actions = ['left']" in of_config({"metadata": {"game_id": "CartPole-v1"}}, action="left").reproduce(0)
 
 
 # -- several runs ------------------------------------------------------------------------------------------------------

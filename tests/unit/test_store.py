@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -251,6 +253,20 @@ def test_threads_share_a_store(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are of POSIX")
+def test_what_a_store_makes_is_its_users_alone_and_what_was_there_is_left_as_it_is(tmp_path: pathlib.Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir(mode=0o755)
+    for folder, mode in ((tmp_path / "new", 0o700), (there, 0o755)):
+        with Store.open(folder) as held:
+            held.append("r", "steps", [steps([1.0])])
+            assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+        assert stat.S_IMODE(folder.stat().st_mode) == mode
+    (there / FILE_NAME).chmod(0o644)
+    Store.open(there).close()
+    assert stat.S_IMODE((there / FILE_NAME).stat().st_mode) == 0o644
 
 
 def test_a_closed_recording_is_one_plain_file_and_opening_it_creates_nothing(tmp_path: pathlib.Path) -> None:
