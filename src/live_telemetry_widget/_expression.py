@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
-import json
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from live_telemetry_widget import _json
 from live_telemetry_widget.errors import QueryError
 from live_telemetry_widget.schema import JSON_KIND, TEXT, TIMESTAMP
 
@@ -429,7 +429,4 @@ def _json_strings(texts: Any) -> Any:  # noqa: ANN401 - an array of Arrow's
 def _string(text: str | None) -> str | None:
     if text is None or not text.startswith('"'):
         return text
-    try:
-        return str(json.loads(text))
-    except ValueError:  # others' workers may send what is no JSON: then it is the text as it came
-        return text
+    return str(_json.read(text))

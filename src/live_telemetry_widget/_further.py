@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from live_telemetry_widget.schema import JSON_KIND, RAW_LIMIT, Problem
+from live_telemetry_widget import _json
+from live_telemetry_widget.schema import EVENT_NAMES, JSON_KIND, RAW_LIMIT, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -31,7 +32,6 @@ def plain(value: object) -> object:
 
 
 _compact: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=plain).encode
-_loads: Final = json.JSONDecoder().decode
 
 
 def to_json(value: object) -> str:
@@ -51,12 +51,9 @@ def parse_objects(texts: Sequence[str], problems: list[Problem], what: str) -> l
     """
     if not any(texts):
         return [{} for _ in texts]
-    try:
-        parsed = _loads(f"[{','.join(text or '{}' for text in texts)}]")
-    except (ValueError, RecursionError):
-        parsed = []
-    if len(parsed) == len(texts) and all(type(item) is dict for item in parsed):
-        return parsed  # type: ignore[no-any-return]
+    parsed = _json.parse_all([text or "{}" for text in texts])
+    if parsed is not None and all(type(item) is dict for item in parsed):
+        return parsed
     return [_parse_object(text, problems, what) for text in texts]
 
 
@@ -64,8 +61,8 @@ def _parse_object(text: str, problems: list[Problem], what: str) -> dict[str, An
     if not text:
         return {}
     try:
-        parsed = _loads(text)
-    except (ValueError, RecursionError) as error:
+        parsed = _json.parse(text)
+    except _json.UNREADABLE as error:
         problems.append(Problem("bad_json", f"{what} is not JSON ({error}); the step is kept without it", cut(text)))
         return {}
     if not isinstance(parsed, dict):
@@ -85,7 +82,7 @@ def columns(
     rows
         The further fields of each row; a name that a row lacks, and ``None``, are null.
     taken
-        Names of core columns: a further field of the same name becomes ``extra_NAME``.
+        Names of core columns: a further field of the same name, and of one of :data:`~.schema.EVENT_NAMES`, becomes ``extra_NAME``.
     problems
         Appended to.
     """
@@ -93,7 +90,7 @@ def columns(
     shapes = dict.fromkeys(map(tuple, rows))
     names = dict.fromkeys(name for shape in shapes for name in shape)
     values = list(zip(*(row.values() for row in rows), strict=True)) if len(shapes) == 1 else None
-    reserved = {*taken, OVERFLOW_COLUMN}
+    reserved = {*taken, OVERFLOW_COLUMN, *EVENT_NAMES}
     kept = list(names)
     used: set[str] = set()
     fields: list[pa.Field] = []
@@ -213,7 +210,7 @@ def _encoder(field: pa.Field) -> Callable[[Any], str]:
 
 def to_texts(fields: Sequence[pa.Field], arrays: Sequence[pa.Array], taken: Iterable[str], rows: int) -> list[str]:
     """Return each row's further fields as one JSON object; ``""`` where a row has none. Undoes :func:`columns`."""
-    core = {*taken, OVERFLOW_COLUMN}
+    core = {*taken, OVERFLOW_COLUMN, *EVENT_NAMES}
     parts: list[list[str]] = [[] for _ in range(rows)]
     for field, array in zip(fields, arrays, strict=True):
         encode = _encoder(field)

@@ -8,7 +8,6 @@ metadata of its episodes.
 from __future__ import annotations
 
 import dataclasses
-import json
 import keyword
 import math
 import re
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 import pyarrow.compute as pc
 
-from live_telemetry_widget import _columns
+from live_telemetry_widget import _columns, _json
 from live_telemetry_widget.decode import StepFrame
 from live_telemetry_widget.errors import NoDataError
 from live_telemetry_widget.grids import family, game_of, grid_from
@@ -177,7 +176,7 @@ def environment(config: Mapping[str, Any], episodes: pd.DataFrame, some_steps: S
     found = _first(config, episodes, _GAMES, _is_name)
     for step in some_steps:
         if found is None:
-            payload = _json(step.get("render_payload"))
+            payload = _said(step.get("render_payload"))
             said = payload.get("game_id") if isinstance(payload, dict) else None
             found = said if _is_name(said) else None
     if found is None:
@@ -204,7 +203,7 @@ def game_in(config: Mapping[str, Any], steps: StepFrame, record: pa.Table) -> st
     """Return the family of the game, as :func:`~live_telemetry_widget.grids.family` names it, from the config, a step or an episode's record."""
     found = game_of(config)
     if not found and len(steps) and "render_payload" in steps:
-        payload = _json(steps["render_payload"].iloc[0])
+        payload = _said(steps["render_payload"].iloc[0])
         found = family(payload.get("game_id")) if isinstance(payload, dict) else ""
     for name in _GAMES:
         if not found and record.num_rows and name in record.schema.names:
@@ -212,10 +211,10 @@ def game_in(config: Mapping[str, Any], steps: StepFrame, record: pa.Table) -> st
     return found
 
 
-def _json(text: object) -> Any:  # noqa: ANN401 - JSON
+def _said(text: object) -> Any:  # noqa: ANN401 - JSON
     try:
-        return json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
+        return _json.parse(text) if isinstance(text, str) else None
+    except _json.UNREADABLE:
         return None
 
 
@@ -315,7 +314,7 @@ def _action(value: object) -> Any:  # noqa: ANN401 - JSON
     """Return what a step did: what its JSON says, or the text that it is."""
     if _is_missing(value):
         return None
-    found = _json(value)
+    found = _said(value)
     return value if found is None and value != "null" else found
 
 
@@ -333,7 +332,7 @@ def _arguments(options: Mapping[str, Any]) -> str:
 def _options(game: str, config: Mapping[str, Any], episodes: pd.DataFrame, steps: StepFrame) -> dict[str, Any]:
     """Return what the environment was made with: as told, or else what a FrozenLake's steps show of it."""
     told = _first(config, episodes, _KWARGS)
-    told = _json(told) if isinstance(told, str) else told
+    told = _said(told) if isinstance(told, str) else told
     if isinstance(told, dict):
         return {str(name): value for name, value in told.items()}
     if family(game) != "FrozenLake":

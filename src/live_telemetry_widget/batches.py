@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from live_telemetry_widget import _arrow, _unpacked
 from live_telemetry_widget._further import MAX_COLUMNS, plain
 from live_telemetry_widget.proto import telemetry_pb2
-from live_telemetry_widget.schema import CORE, JSON_KIND, KINDS, LABEL, TEXT, Kind, Problem
+from live_telemetry_widget.schema import CORE, EVENT_NAMES, JSON_KIND, KINDS, LABEL, TEXT, Kind, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,9 +165,18 @@ def _conform(batch: pa.RecordBatch, kind: Kind, run_id: str) -> tuple[pa.RecordB
             )
             continue
         made, array = _further_column(field, column)
+        if made.name in EVENT_NAMES:
+            made = made.with_name(_apart(made.name, names))
         fields.append(made)
         arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)), problems
+
+
+def _apart(name: str, names: list[str]) -> str:
+    """Return the name under which a further column is taken in that has one of an event's own."""
+    while name in names or name in EVENT_NAMES:
+        name = f"extra_{name}"
+    return name
 
 
 def _with_indices(batch: pa.RecordBatch, kind: Kind, problems: list[Problem]) -> pa.RecordBatch:
@@ -200,6 +209,10 @@ def _core_column(column: pa.Array, field: pa.Field) -> pa.Array:
     if column.type != field.type:
         _check_flat(column)
         column = _labels(column) if field.type == LABEL else column.cast(field.type)
+    elif field.type == LABEL and column.dictionary.null_count:
+        # A label that is missing stands in the dictionary, where nothing that reads labels looks for it.
+        _check_flat(column)
+        column = _labels(column)
     if field.nullable or not column.null_count:
         return column
     if field.type == LABEL:

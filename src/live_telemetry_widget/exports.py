@@ -17,9 +17,9 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol,
 
 import pyarrow as pa
 
-from live_telemetry_widget import _arrow
+from live_telemetry_widget import _arrow, _json
 from live_telemetry_widget.errors import RecordingError
-from live_telemetry_widget.schema import JSON_KIND, KINDS, LABEL, STEPS, TEXT, TIMESTAMP, unify
+from live_telemetry_widget.schema import EVENT_NAMES, JSON_KIND, KINDS, LABEL, STEPS, TEXT, TIMESTAMP, unify
 from live_telemetry_widget.store import CORE, Kind, RunRow, Store
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ _KIND: Final = b"live_telemetry_widget.kind"
 _GROUP_ROWS: Final = 65_536
 #: Rows of one file of several.
 _SHARD_ROWS: Final = 1_000_000
+#: Numbers of which no row is without one; where JSON has no word for it, it is said in a text, which is read as the number again.
+_REWARDS: Final = frozenset({"reward", "total_reward"})
+_WORDS: Final = {math.inf: "Infinity", -math.inf: "-Infinity"}
 _GROUP_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -104,7 +107,7 @@ def export_shards(
 
 def _for_others_to_read(config_json: str) -> str:
     """Return a run's config without the environment variables that it was submitted with: they are where people keep secrets."""
-    config = _decoded(config_json)
+    config = _json.read(config_json)
     if not isinstance(config, dict) or not isinstance(config.get("environment"), dict):
         return config_json
     return json.dumps({name: value for name, value in config.items() if name != "environment"}, ensure_ascii=False)
@@ -261,31 +264,45 @@ def write_lines(
 ) -> Written:
     """Write a run as the events of a worker, one JSON object a line: its start, steps, episodes."""
     last = last or {kind: store.last_seq(run.run_id, kind) for kind in KINDS}
-    config = _decoded(_for_others_to_read(run.config_json))
+    config = _json.read(_for_others_to_read(run.config_json))
     file.write(_line({"type": "run_started", "run_id": run.run_id, "ts_unix_ns": run.created_at, "config": config}))
     for kind in KINDS:
         for batch in store.read(run.run_id, kind, limit=last[kind]):
-            file.writelines(map(_line, _events(batch, "step" if kind == "steps" else "episode")))
+            file.writelines(_lines(batch, "step" if kind == "steps" else "episode"))
             progress(batch.num_rows)
     return Written([], last["steps"], last["episodes"])
 
 
-def _events(batch: pa.RecordBatch, kind: str) -> Iterator[dict[str, Any]]:
-    names = [("ts_unix_ns" if field.type == TIMESTAMP else field.name) for field in batch.schema]
+def _lines(batch: pa.RecordBatch, kind: str) -> Iterator[str]:
+    names = _names_in_events(batch.schema)
     columns: list[list[Any]] = []
+    decoded: list[list[Any]] = []
     for field, column in zip(batch.schema, batch.columns, strict=True):
         values = column.cast(pa.int64()).to_pylist() if field.type == TIMESTAMP else column.to_pylist()
-        columns.append([v and _decoded(v) for v in values] if field.metadata == JSON_KIND else values)
-    for row in zip(*columns, strict=True):
-        yield {"type": kind} | {name: value for name, value in zip(names, row, strict=True) if value is not None}
+        if field.name in _REWARDS:
+            values = [value if math.isfinite(value) else _WORDS.get(value, "NaN") for value in values]
+        columns.append(values)
+        decoded.append([v and _json.read(v) for v in values] if field.metadata == JSON_KIND else values)
+    for row, plain in zip(zip(*decoded, strict=True), zip(*columns, strict=True), strict=True):
+        try:
+            yield _line(_event(kind, names, row))
+        except RecursionError:  # nested as deep as can just be read: then as the text that came
+            yield _line(_event(kind, names, plain))
 
 
-def _decoded(text: str) -> Any:  # noqa: ANN401 - whatever JSON says
-    """Return what a JSON text says; the text where it is none, as others' workers may send."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def _event(kind: str, names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
+    return {"type": kind} | {name: value for name, value in zip(names, row, strict=True) if value is not None}
+
+
+def _names_in_events(schema: pa.Schema) -> list[str]:
+    """Return what an event calls its columns; a further one named as what makes a line an event is set apart, as those of others are."""
+    names: list[str] = []
+    for name in schema.names:
+        named = "ts_unix_ns" if name == "timestamp" else name
+        while name != "timestamp" and (named in EVENT_NAMES or (named != name and named in schema.names)):
+            named = f"extra_{named}"
+        names.append(named)
+    return names
 
 
 def _line(event: dict[str, Any]) -> str:

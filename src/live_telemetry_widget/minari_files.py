@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from live_telemetry_widget import _json
 from live_telemetry_widget.decode import as_array
 from live_telemetry_widget.errors import MissingPackageError, NoDataError, RecordingError
 from live_telemetry_widget.exports import Written
@@ -114,7 +115,7 @@ def _said(steps: pa.Table, name: str) -> list[Any]:
     values: list[Any] = steps.column(name).to_pylist()
     if (steps.schema.field(name).metadata or {}).get(b"kind") != JSON_KIND[b"kind"]:
         return values
-    return [None if text is None else json.loads(text) for text in values]
+    return [None if text is None else _json.read(text) for text in values]
 
 
 def _whole(steps: pa.Table) -> tuple[list[slice], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import warnings
@@ -9,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import minari
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 import live_telemetry_widget as ltw
-from live_telemetry_widget import exchange, exports, frames, normalize
+from live_telemetry_widget import batches, exchange, exports, frames, normalize
 from live_telemetry_widget.errors import MissingPackageError, NoDataError, RecordingError
+from live_telemetry_widget.proto import trainer_pb2
 from live_telemetry_widget.store import RunRow
 from tests.support.runs import played, run_of
 
@@ -160,3 +163,48 @@ def test_environment_variables_are_in_no_export(tmp_path: pathlib.Path, form: st
         named = (tmp_path / "out").rename(tmp_path / f"out.{form}")
         with ltw.open(named) as recording:
             assert recording.run("r").info.config == {"run_name": "n", "arguments": ["--lr", "1"]}
+
+
+# -- lines that are events ---------------------------------------------------------------------------------------------
+
+
+def lines_of(made: frames.RunFrames) -> list[dict[str, Any]]:
+    """Return the steps' lines of a run."""
+    out = io.StringIO()
+    exports.write_lines(exchange.InMemory(made), RunRow("r", 7), out)
+    return [json.loads(line) for line in out.getvalue().splitlines()[1:]]
+
+
+def test_a_further_field_named_as_what_makes_an_event_is_set_apart() -> None:
+    said = {"type": "dagger", "ts_unix_ns": "noon", "extra_type": 1}
+    message = trainer_pb2.RunStep(run_id="r", extras_json=json.dumps(said))
+    message.timestamp.FromNanoseconds(7)
+    normalized = normalize.steps_from_messages([message]).batch
+    assert {"extra_type", "extra_ts_unix_ns", "extra_extra_type"} < set(normalized.schema.names)
+    assert json.loads(normalize.step_messages(normalized)[0].extras_json) == said
+    sent = frames_of(1).steps_table().combine_chunks().to_batches()[0]
+    for name, value in said.items():
+        sent = sent.append_column(name, pa.array([value]))
+    received = batches.decode(batches.encode(sent), "steps", "r").batch
+    assert {"extra_extra_type", "extra_ts_unix_ns", "extra_type"} < set(received.schema.names)
+    # A recording of an older version may hold them under their own names.
+    for batch in (normalized, received, sent):
+        made = frames.RunFrames("r")
+        made.append_steps(batch)
+        [line] = lines_of(made)
+        assert line["type"] == "step"
+        assert line.get("ts_unix_ns") in (7, None)
+        assert sorted(str(line[name]) for name in line if name.startswith("extra_")) == ["1", "dagger", "noon"]
+        assert normalize.steps_from_events([line], run_id="r").batch.num_rows == 1
+
+
+def test_rewards_that_json_has_no_word_for_are_read_again() -> None:
+    rewards = [float("inf"), float("-inf"), float("nan"), 0.5]
+    made = frames.RunFrames("r")
+    events = [{"type": "step", "episode": 0, "step_index": i, "reward": r, "loss": r} for i, r in enumerate(rewards)]
+    made.append_steps(normalize.steps_from_events(events, run_id="r").batch)
+    lines = lines_of(made)
+    assert [line["reward"] for line in lines] == ["Infinity", "-Infinity", "NaN", 0.5]
+    assert [line["loss"] for line in lines] == [None, None, None, 0.5]
+    again = normalize.steps_from_events(lines, run_id="r").batch
+    assert str(again.column("reward").to_pylist()) == str(rewards)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import datetime as dt
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -382,6 +383,25 @@ def test_text_from_the_wire_is_never_code_of_the_snippet() -> None:
     with pytest.raises(NoDataError, match="1 of its 1 actions are not told"):
         raw.reproduce(0)
     assert "actions = ['left']" in of_config({"metadata": {"game_id": "CartPole-v1"}}, action="left").reproduce(0)
+
+
+def test_who_listens_to_a_recording_may_ask_for_its_data(tmp_path: pathlib.Path) -> None:
+    events = [{"type": "step", "episode": 0, "step_index": i, "reward": 1.0, "agent_id": "a"} for i in range(3)]
+    with Store.open(tmp_path) as store:
+        store.commit([], [RunRow("r", 7, created_at=1)])
+        store.append("r", "steps", [normalize.steps_from_events(events, run_id="r").batch])
+    with ltw.open(tmp_path) as recording:
+        run = recording.run("r")
+        asked: list[list[str]] = []
+        run.listen(lambda: asked.append(run.agents))
+        found: list[int] = []
+        # In a thread that would not keep the tests from going on, if it waited for itself.
+        reading = threading.Thread(target=lambda: found.append(len(run.steps)), daemon=True)
+        reading.start()
+        reading.join(timeout=60)
+        assert found == [3]
+        assert asked
+        assert asked[-1] == ["a"]
 
 
 # -- several runs ------------------------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ def steps(rewards: Any, **extras: Any) -> Any:
     return normalize.steps_from_events([event | extras for event in events], run_id="r").batch
 
 
+STEP = [{"type": "step", "episode": 0, "step_index": 0, "reward": 1.0}]
+
+
 def rewards(batches: Any) -> Any:
     return [value for batch in batches for value in batch.column("reward").to_pylist()]
 
@@ -253,6 +256,36 @@ def test_threads_share_a_store(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_run_whose_chunks_cannot_be_merged_keeps_no_other_from_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    combine = _arrow.combine
+
+    def failing(core: pa.Schema, batches: Any) -> pa.RecordBatch:
+        if len(batches) > 1 and batches[0].column("run_id")[0].as_py() == "a":
+            msg = "unlike"
+            raise pa.ArrowInvalid(msg)
+        return combine(core, batches)
+
+    monkeypatch.setattr(_arrow, "combine", failing)
+    for _ in range(40):
+        made = [steps([1.0, 2.0]), normalize.steps_from_events(STEP, run_id="b").batch]
+        made[0] = made[0].set_column(
+            0, made[0].schema.field(0), pa.array(["a", "a"]).cast(made[0].schema.field(0).type)
+        )
+        store.commit([Pending("a", "steps", made[:1]), Pending("b", "steps", made[1:])])
+        store.compact()
+    assert [len(list(store.read(run_id, "steps"))) for run_id in "ab"] == [40, 5]
+    assert [len(rewards(store.read(run_id, "steps"))) for run_id in "ab"] == [80, 40]
+    assert [record.getMessage() for record in caplog.records] == [
+        "chunks of steps of run 'a' cannot be merged, and stay as they are"
+    ]
+    monkeypatch.undo()
+    store.replace("a", {"steps": [steps([1.0])] * 40})
+    store.compact()
+    assert len(list(store.read("a", "steps"))) < 10
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are of POSIX")
