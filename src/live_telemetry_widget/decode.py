@@ -35,6 +35,8 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 _WIDEST: Final = 256
 _TAXI: Final = (("taxi_row", 100, 5), ("taxi_col", 20, 5), ("passenger_index", 4, 5), ("destination_index", 1, 4))
 _TAXI_STATES: Final = 500
+#: Beyond this, a float64 is not every integer.
+_EXACT: Final = 2.0**53
 #: No game has actions whose numbers are longer.
 _DIGITS: Final = 10
 
@@ -54,7 +56,7 @@ class StepFrame(pd.DataFrame):
         -------
         numpy.ndarray or pandas.Series
             Where all are numbers, or arrays of numbers of one shape: an array of shape ``(steps, *shape)`` of int64, float64 or bool. The JSON
-            texts as they were sent otherwise; :meth:`observations` decodes those too.
+            texts as they were sent otherwise, also where an array would round an integer; :meth:`observations` decodes those too.
         """
         return self._numeric("observation")
 
@@ -188,7 +190,18 @@ def as_array(values: Sequence[Any]) -> Array | None:
         found = np.asarray(values)
     except (ValueError, OverflowError):
         return None
+    if found.dtype.kind == "f" and _rounds(found, values):
+        return None
     return found if found.dtype.kind in "bif" else None
+
+
+def _rounds(found: Array, values: Sequence[Any]) -> bool:
+    """Whether integers among the values are others as the floats that they were made."""
+    # Up to there a float is the integer; only where some are beyond are they looked at one by one.
+    if not found.size or not (np.abs(found) >= _EXACT).any():
+        return False
+    whole = np.asarray(values, object).ravel()
+    return any(isinstance(v, int) and int(f) != v for v, f in zip(whole, found.ravel().tolist(), strict=True))
 
 
 def as_columns(values: Sequence[Any], index: pd.Index[Any], game: str = "") -> pd.DataFrame:

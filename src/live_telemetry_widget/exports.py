@@ -24,7 +24,7 @@ from live_telemetry_widget.store import CORE, Kind, RunRow, Store
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 #: The last two are directories, that :mod:`~live_telemetry_widget.exchange` writes; the others are files.
 Format = Literal["parquet", "jsonl", "arrow", "csv", "huggingface", "minari"]
@@ -82,6 +82,8 @@ def export_run(
     # Rows that are committed from here on are of a later export: steps and episodes are to be of one moment.
     last: dict[Kind, int] = {kind: store.last_seq(run.run_id, kind) for kind in KINDS}
     paths = [target] if form == "jsonl" else [target, episodes_path(target)]
+    if form in TABLES:
+        _check_places(dict(zip(KINDS, paths, strict=True)))
     with contextlib.ExitStack() as stack:
         parts = [stack.enter_context(_complete_or_gone(path)) for path in paths]
         if form == "jsonl":
@@ -121,6 +123,24 @@ def episodes_path(steps: pathlib.Path) -> pathlib.Path:
     'run.episodes.parquet'
     """
     return steps.with_name(f"{steps.stem}.episodes{steps.suffix}")
+
+
+def _check_places(paths: Mapping[Kind, pathlib.Path]) -> None:
+    """Refuse to write steps where the episodes of another export are, as of a run ``a.episodes`` beside a run ``a``, or the other way round."""
+    for kind, path in paths.items():
+        held = _kind_in(path) if path.exists() else kind
+        if held not in {kind, ""}:
+            msg = f"{path} holds the {held} of an exported run, where {kind} are to be written; give another path"
+            raise RecordingError(msg)
+
+
+def _kind_in(path: pathlib.Path) -> str:
+    """Return which rows of a run a file holds; an empty text where it is no export."""
+    try:
+        found: str = (_schema_of(path).metadata or {}).get(_KIND, b"").decode(errors="replace")
+    except RecordingError:
+        return ""
+    return found
 
 
 @contextlib.contextmanager
@@ -361,7 +381,7 @@ class Exported:
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
-        files = _tables_in(path) if path.is_dir() else [path]
+        files = [file for file in _tables_in(path) if not _is_beside(file)] if path.is_dir() else [path]
         if not files:
             msg = f"{path} holds neither a recording nor exported runs ({', '.join(f'.{form}' for form in TABLES)})"
             raise RecordingError(msg)
@@ -387,7 +407,9 @@ class Exported:
         path = self._runs[run_id][1]
         if kind == "episodes":
             path = episodes_path(path)
-            if not path.exists():  # somebody was given the steps alone
+            if (
+                not path.exists() or _kind_in(path) == "steps"
+            ):  # somebody was given the steps alone; that is another run's
                 return
         for batch in _batches(path):
             schema = unify(CORE[kind], [_ours(batch.schema, CORE[kind])])
@@ -417,8 +439,12 @@ def is_export(path: pathlib.Path) -> bool:
 
 
 def _tables_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    found = sorted(file for form in TABLES for file in folder.glob(f"*.{form}"))
-    return [file for file in found if not file.stem.endswith(".episodes")]
+    return sorted(file for form in TABLES for file in folder.glob(f"*.{form}"))
+
+
+def _is_beside(path: pathlib.Path) -> bool:
+    """Whether a file of this name is not the one of a run's steps: a run's id may end in ``.episodes`` too."""
+    return path.stem.endswith(".episodes") and _kind_in(path) != "steps"
 
 
 def _schema_of(path: pathlib.Path) -> pa.Schema:
@@ -442,7 +468,18 @@ def _run_in(path: pathlib.Path) -> RunRow:
     if metadata[_KIND] != b"steps":
         msg = f"{path} holds the episodes of a run; open the file of its steps, which lies beside it"
         raise RecordingError(msg)
-    return RunRow(**json.loads(metadata[_RUN]))
+    try:
+        held = _json.parse(metadata[_RUN].decode())
+        # What a newer version tells beside them is nothing that this one could use.
+        known = {field.name: held[field.name] for field in dataclasses.fields(RunRow) if field.name in held}
+        row = RunRow(**known)
+    except (*_json.UNREADABLE, TypeError) as error:
+        msg = f"{path} tells its run in a way that this version cannot read: {error}"
+        raise RecordingError(msg) from error
+    if not isinstance(row.run_id, str) or not isinstance(row.status, int) or not isinstance(row.config_json, str):
+        msg = f"{path} tells its run in a way that this version cannot read: {metadata[_RUN][:200]!r}"
+        raise RecordingError(msg)
+    return row
 
 
 def _batches(path: pathlib.Path) -> Iterator[pa.RecordBatch]:

@@ -24,7 +24,7 @@ from tests.support.runs import played, run_of
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,26 @@ def test_an_episode_that_lacks_steps_is_left_out_and_counted(tmp_path: pathlib.P
     assert not (tmp_path / "none-v0").exists()
 
 
+def test_an_episode_whose_end_is_missing_is_left_out(tmp_path: pathlib.Path) -> None:
+    made = frames_of(8, observation=0.5)
+    whole = [{"type": "step", "episode": 1, "step_index": i, "reward": 1.0, "observation": 0.5} for i in range(3)]
+    made.append_steps(normalize.steps_from_events(whole, run_id="r").batch)
+    records = [{"type": "episode", "episode": n, "steps": s, "total_reward": 1.0} for n, s in ((0, 10), (1, 3), (2, 4))]
+    made.append_episodes(normalize.episodes_from_events(records, run_id="r").batch)
+    written = exchange.export(made, RunRow("r", 7), tmp_path / "lake-v0", "minari")
+    assert (written.steps, written.episodes, written.left_out) == (3, 1, 2)
+    assert [len(episode.rewards) for episode in load(tmp_path / "lake-v0").iterate_episodes()] == [3]
+
+
+def test_an_action_that_is_no_json_is_written_as_the_text_it_is(tmp_path: pathlib.Path) -> None:
+    made = frames.RunFrames("r")
+    raw = [trainer_pb2.RunStep(run_id="r", step_index=i, action_json=text) for i, text in enumerate(("left", "2"))]
+    made.append_steps(normalize.steps_from_messages(raw).batch)
+    exchange.export(made, RunRow("r", 7), tmp_path / "lake-v0", "minari")
+    [episode] = load(tmp_path / "lake-v0").iterate_episodes()
+    assert [json.loads(text) for text in episode.actions] == ["left", 2]
+
+
 def test_without_minari_it_is_said_what_is_missing(
     lake: ltw.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +142,7 @@ def test_a_dataset_for_hugging_face(lake: ltw.Run, tmp_path: pathlib.Path, monke
         pq.read_table(folder / "episodes" / "train-00000.parquet")["steps"].to_pylist()
         == lake.episodes["steps"].tolist()
     )
-    with pytest.raises(RecordingError, match="holds a dataset already"):
+    with pytest.raises(RecordingError, match="there and not empty"):
         lake.export(folder, format="huggingface")
 
 
@@ -208,3 +228,72 @@ def test_rewards_that_json_has_no_word_for_are_read_again() -> None:
     assert [line["loss"] for line in lines] == [None, None, None, 0.5]
     again = normalize.steps_from_events(lines, run_id="r").batch
     assert str(again.column("reward").to_pylist()) == str(rewards)
+
+
+# -- one beside another ------------------------------------------------------------------------------------------------
+
+
+def test_an_export_that_was_killed_leaves_nothing_for_the_next(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "_SHARD_ROWS", 1)
+    monkeypatch.setattr(exports, "_GROUP_ROWS", 1)
+    monkeypatch.setattr(exchange, "_ROWS", 1)
+    folder = tmp_path / "data"
+
+    def write(count: int, progress: Callable[[int], object]) -> exports.Written:
+        return exchange.write_dataset(exchange.InMemory(frames_of(count)), RunRow("r", 7), folder, {}, progress)
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(6, stop)
+    assert list(tmp_path.iterdir()) == []
+    # Killed, so that it could not even clean up.
+    left = tmp_path / "data.part" / "steps" / "train-00005.parquet"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    folder.mkdir()
+    written = write(2, lambda _: None)
+    assert list(tmp_path.iterdir()) == [folder]
+    assert {path for path in folder.rglob("*") if path.is_file()} == {*written.paths}
+    assert pl.read_parquet(folder / "steps" / "*.parquet").height == written.steps == 2
+    with pytest.raises(RecordingError, match="there and not empty"):
+        write(2, lambda _: None)
+
+
+@pytest.mark.parametrize("form", exports.TABLES)
+def test_a_run_whose_id_ends_as_a_file_of_episodes_does(tmp_path: pathlib.Path, form: exports.Format) -> None:
+    def write(run_id: str, name: str) -> None:
+        exchange.export(frames_of(2, run_id), RunRow(run_id, 7), tmp_path / f"{name}.{form}")
+
+    write("a.episodes", "a.episodes")
+    write("b", "b")
+    with ltw.open(tmp_path) as recording:
+        assert sorted(recording.runs()["run_id"]) == ["a.episodes", "b"]
+        assert len(recording.run("a.episodes").steps) == 2
+    with pytest.raises(RecordingError, match="holds the steps of an exported run, where episodes are to be written"):
+        write("a", "a")
+    with pytest.raises(RecordingError, match="holds the episodes of an exported run, where steps are to be written"):
+        write("b.episodes", "b.episodes")
+    write("b", "b")
+
+
+def test_an_export_of_a_newer_version_is_read_as_far_as_it_is_known(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "r.parquet"
+    exchange.export(frames_of(2), RunRow("r", 7), path)
+    table = pq.read_table(path)
+
+    def tell(run: object) -> None:
+        about = {**table.schema.metadata, b"live_telemetry_widget.run": json.dumps(run).encode()}
+        pq.write_table(table.replace_schema_metadata(about), path)
+
+    tell({"run_id": "r", "status": 7, "mood": "good"})
+    with ltw.open(path) as recording:
+        assert len(recording.run("r").steps) == 2
+    wrong: list[object] = [{"status": 7}, {"run_id": ["r"], "status": 7}, 3, None, "r"]
+    for run in wrong:
+        tell(run)
+        with pytest.raises(RecordingError, match="a way that this version cannot read"):
+            ltw.open(path)

@@ -16,7 +16,7 @@ import pytest
 import live_telemetry_widget as ltw
 from live_telemetry_widget import normalize
 from live_telemetry_widget.client import RunDetails
-from live_telemetry_widget.decode import StepFrame
+from live_telemetry_widget.decode import StepFrame, as_array
 from live_telemetry_widget.errors import NoDataError, QueryError, RunNotFoundError
 from live_telemetry_widget.feed import Link, RunFeed
 from live_telemetry_widget.store import RunRow, Store
@@ -276,6 +276,28 @@ def test_anything_else_is_text_as_sent(observations: list[Any]) -> None:
 
 
 # -- beside the rows ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "rounds"),
+    [
+        ([2**53 + 1, 0.5], True),
+        ([[2**53 + 1, 1], [0.5, 2]], True),
+        ([[[2**63 + 1]], [[-1]]], True),
+        ([2**53, 0.5], False),
+        ([2**60, 0.5], False),
+        ([1e300, 3], False),
+        ([2**53 + 1, 1], False),
+    ],
+)
+def test_an_array_rounds_no_integer(values: list[Any], rounds: bool) -> None:  # noqa: FBT001 - a parameter of the cases
+    found = as_array(values)
+    assert (found is None) is rounds
+    if found is not None:
+        assert found.tolist() == values
+    texts = [json.dumps(value) for value in values]
+    seen = StepFrame({"observation": texts}).obs
+    assert list(seen) == texts if rounds else isinstance(seen, np.ndarray)
 
 
 def test_info(sample: ltw.Run) -> None:
