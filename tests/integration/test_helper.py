@@ -18,7 +18,7 @@ import live_telemetry_widget as ltw
 from live_telemetry_widget.worker import helper
 from live_telemetry_widget.worker.emitter import Emitter
 from live_telemetry_widget.worker.helper import Helper
-from tests.conftest import wait_for
+from tests.conftest import demo_command, proxy_command, wait_for
 from tests.integration.test_emitter import Start, free_address, left_in, recorded, script
 
 if TYPE_CHECKING:
@@ -267,3 +267,24 @@ def test_objects_of_the_programs_own_are_told_as_text(emitter: Emitter, daemon: 
     assert "Bad" in run.steps["observation"].tolist()[1]
     assert run.steps["observation"].tolist()[2] == '{"bad":"<Bad>","good":1}'
     assert emitter.stats.problems["not_json"] == 2
+
+
+def test_the_demo_worker_tells_a_daemon_itself(daemon: ltw.Server, tmp_path: pathlib.Path) -> None:
+    """The same steps and records as by the proxy, from its own emitter."""
+    arguments = ("--episodes", "5", "--seed", "3")
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    said = subprocess.run(
+        demo_command(*arguments, "--daemon", daemon.address, "--run-id", "told"),
+        check=True,
+        capture_output=True,
+        env=environment,
+    )
+    subprocess.run(proxy_command(daemon.address, *demo_command(*arguments), run_id="printed"), check=True)
+    told, printed = recorded(daemon.address, "told"), recorded(daemon.address, "printed")
+    assert said.stdout == b""
+    names = ["episode", "step_index", "action", "reward", "observation", "render_payload", "q_after", "epsilon"]
+    assert told.steps[names].astype(str).equals(printed.steps[names].astype(str))
+    records = ["episode", "total_reward", "steps", "success", "game_id"]
+    assert told.episodes[records].astype(str).equals(printed.episodes[records].astype(str))
+    assert (told.status, printed.status) == ("completed", "completed")
+    assert told.problems.empty

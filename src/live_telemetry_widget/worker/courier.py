@@ -22,7 +22,7 @@ from live_telemetry_widget.proto import telemetry_pb2
 from live_telemetry_widget.schema import Problem
 from live_telemetry_widget.worker import remote
 from live_telemetry_widget.worker.emitter import EmitterStats
-from live_telemetry_widget.worker.encode import Encoder, pack, unpack
+from live_telemetry_widget.worker.encode import Encoded, Encoder, pack, unpack
 from live_telemetry_widget.worker.link import Link
 from live_telemetry_widget.worker.records import NOTHING, WIDTH
 from live_telemetry_widget.worker.registration import Registration
@@ -174,6 +174,7 @@ class Courier:
         self._broken: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = False
+        self._stopped = False
         self._ending: _End | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"live-telemetry emitter {options.run_id}")
 
@@ -258,7 +259,9 @@ class Courier:
                 self._loop.call_soon_threadsafe(function, *arguments)
 
     def _add_flush(self, done: Done) -> None:
-        self._flushing.append(done)  # not the list of the time when this was asked for: the thread may have taken that one
+        self._flushing.append(
+            done
+        )  # not the list of the time when this was asked for: the thread may have taken that one
 
     def _set_end(self, end: _End) -> None:
         self._ending = self._ending or end
@@ -412,24 +415,32 @@ class Courier:
             self._gate.fill(full=True)
         new = collections.Counter[str]()
         rows = self._source.take()
-        for kind, batch in self._encoder.encode(rows, last=last):
-            first = self._next[kind]
-            self._next[kind] += batch.num_rows
-            new[kind] += batch.num_rows
-            self._spool.append(kind, first, batch.num_rows, pack(batch), batch)
-            self._queued.set()
+        self._keep(self._encoder.encode(rows, last=last), new)
         full = self._spool.size >= limit
         self._gate.fill(full=policy == "block" and full and not force)
         if policy == "drop_oldest":
             while self._spool.size > limit and self._sent < len(self._spool):
                 self._drop(self._spool.remove(self._sent).rows)
-        elif policy == "stop" and full:
-            self._gate.close(f"the spool's limit of {limit:,} bytes was reached while the daemon was away")
-            _LOG.warning("run %s: recording has stopped: %s", self.run_id, self._gate.off)
+        elif policy == "stop" and full and not self._stopped:
+            self._stopped = True
+            why = f"the spool's limit of {limit:,} bytes was reached while the daemon was away"
+            self._gate.close(why)
+            _LOG.warning("run %s: recording has stopped: %s", self.run_id, why)
+            # Who looks at the run is to see it, too; this little more is worth its room.
+            self._keep(self._encoder.stop(why), new)
         # Last, so that whoever sees them taken sees what has become of them.
         self.taken.update(new)
         if new or rows:
             self._source.kept(self._make_will)
+
+    def _keep(self, encoded: list[Encoded], new: collections.Counter[str]) -> None:
+        """Put batches into the spool, and their rows into a count."""
+        for kind, batch in encoded:
+            first = self._next[kind]
+            self._next[kind] += batch.num_rows
+            new[kind] += batch.num_rows
+            self._spool.append(kind, first, batch.num_rows, pack(batch), batch)
+            self._queued.set()
 
     def _make_will(self) -> tuple[Will, bool]:
         will = Will(producers={self._spool.producer: dict(self._next)}, taken=dict(self.taken))

@@ -17,15 +17,14 @@ import pyarrow.compute as pc
 
 from live_telemetry_widget import _arrow, _further, normalize
 from live_telemetry_widget._further import cut, to_json
-from live_telemetry_widget.schema import EPISODES, LABEL, STEPS, TIMESTAMP, Problem
+from live_telemetry_widget.schema import EPISODES, LABEL, STEPS, STOPPED, TIMESTAMP, Problem
 from live_telemetry_widget.worker.ledger import HOLD, Account
 from live_telemetry_widget.worker.manners import MAX_ROWS, Arrays, Columns, Manners
-from live_telemetry_widget.worker.records import PLAIN, Block, Remembering
+from live_telemetry_widget.worker.records import NOTHING, PLAIN, Block, Episode, Remembering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from live_telemetry_widget.worker.records import Episode
     from live_telemetry_widget.worker.will import Will
 
 _LOG: Final = logging.getLogger(__name__)
@@ -134,6 +133,15 @@ class Encoder:
             told = ended[at : at + MAX_ROWS]
             self._add(found, "episodes", self._episodes, told, len(told))
         return [Encoded(kind, batch) for kind, batch in found if batch.num_rows]
+
+    def stop(self, why: str) -> list[Encoded]:
+        """Return what says that nothing more is recorded: in the record of the episode that is cut by it."""
+        accounts = self._accounts.values()
+        cut_off = next((account for account in accounts if account.step), None) or next(iter(accounts), None)
+        whose = {} if cut_off is None else {"worker_id": cut_off.worker_id}
+        agent = None if cut_off is None else cut_off.agent_id
+        said = Episode(time.time_ns(), None, None, None, None, None, agent, {STOPPED: why, **whose})
+        return self.encode([said, *NOTHING], last=True)
 
     def bequeath(self, will: Will) -> bool:
         """Write into a will where things stand: all, which is True, or what has changed since the last time."""
