@@ -277,6 +277,11 @@ class Emitter:
         self._courier: Courier | Helper | None = None
         self._starting = threading.Lock()
         self._closed = False
+        #: The class, type and shape of the last of them, and its manner: most are like the one before.
+        self._array: Any = None
+        self._dtype: Any = None
+        self._shape: Any = None
+        self._same: int | None = None
         self._seen = 0
         #: Whether an observation needs more than a look at its type.
         self.choosy = options.observations == "none" or options.observations_every > 1
@@ -359,7 +364,14 @@ class Emitter:
             return
         manner = None
         if observation.__class__ not in PLAIN or self.choosy:
-            manner = None if self.choosy else self._manner_of(observation)
+            if (
+                observation.__class__ is self._array
+                and observation.dtype is self._dtype
+                and observation.shape == self._shape
+            ):
+                manner = self._same
+            else:
+                manner = self._manner_of(observation)
             observation = self.keep(observation) if manner is None else observation.tobytes()
         if action.__class__ not in PLAIN:
             action = plain(action)
@@ -383,12 +395,14 @@ class Emitter:
     def _manner_of(self, observation: Any) -> int | None:  # noqa: ANN401 - as the environment has it
         """Return the manner of steps with such an observation, if it is an array of numbers."""
         numpy = sys.modules.get("numpy")
-        if numpy is None or observation.__class__ is not numpy.ndarray:
+        if self.choosy or numpy is None or observation.__class__ is not numpy.ndarray:
             return None
         key = (observation.dtype, observation.shape)
         number = self._arrays.get(key)
         if number is None and key[0].kind in NUMBERS and len(self._arrays) < _MOST_SHAPES:
             number = self._arrays[key] = self.manner(array=(key[0].str, key[1]))
+        if number is not None:
+            self._array, (self._dtype, self._shape), self._same = numpy.ndarray, key, number
         return number
 
     def manner(self, **how: Any) -> int:  # noqa: ANN401 - as Manner has it

@@ -44,6 +44,8 @@ _GRACE: Final = 10.0
 #: Seconds within which a helper must say that it lives: it loads pyarrow and gRPC on a machine that may be busy.
 _BIRTH: Final = 60.0
 _REAP: Final = 5.0
+#: Seconds between two times that we hear what it says, when nobody waits for it.
+_DEAF: Final = 0.08
 #: With more additions to a will than so many it is read.
 _CODICILS: Final = 256
 _PIPE: Final = 1 << 20
@@ -86,8 +88,8 @@ class HelperProcess:
         """Have bytes written as soon as there is room for them in the pipe."""
         self._unsent.append(memoryview(frame(data)))
 
-    def work(self) -> list[Any]:
-        """Write what there is room for, and return what the helper has said; :attr:`ended` when it will say no more."""
+    def write(self) -> None:
+        """Write what there is room for."""
         try:
             while self._unsent:
                 head = self._unsent[0]
@@ -98,8 +100,11 @@ class HelperProcess:
                     self._unsent.popleft()
         except BlockingIOError:
             pass
-        except OSError:  # nobody reads any more; what it has said last is read below
+        except OSError:  # nobody reads any more; what it has said last tells
             self._unsent.clear()
+
+    def hear(self) -> list[Any]:
+        """Return what the helper has said; :attr:`ended` when it will say no more."""
         said: list[Any] = []
         while not self.ended:
             data = read_some(self._from)
@@ -109,11 +114,11 @@ class HelperProcess:
             said += map(loads, self._cutter.feed(data))
         return said
 
-    def wait(self, wake: int, seconds: float, *, hearing: bool) -> None:
-        """Wait until somebody wakes us, the helper reads on, or (if asked for) it says something."""
+    def wait(self, wake: int, seconds: float, *, hearing: bool) -> bool:
+        """Wait until somebody wakes us, which is True, the helper reads on, or (if asked for) it says something."""
         readers = [wake, self._from] if hearing and not self.ended else [wake]
-        with contextlib.suppress(OSError):
-            select.select(readers, [self._to] if self._unsent else [], [], seconds)
+        ready, _, _ = select.select(readers, [self._to] if self._unsent else [], [], seconds)
+        return wake in ready
 
     def leave(self) -> None:
         """Close the pipes. A helper that lives finishes what it has, and ends."""
@@ -194,6 +199,7 @@ class Helper:
         self._ending: tuple[str, str, float] | None = None
         self._told_end = False
         self._over = False
+        self._heard = 0.0
         self._born = threading.Event()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -317,31 +323,42 @@ class Helper:
         process = self._process
         assert process is not None  # noqa: S101 - start() has made it
         urgent = bool(self._flushing or self._told_end or not self.answered.is_set())
-        process.wait(self._wake_read, self._options.interval, hearing=urgent)
-        read_some(self._wake_read)
+        # Every call of the system lets go of the interpreter lock and has to get it back: there are no more than must be.
+        if process.wait(self._wake_read, self._options.interval, hearing=urgent):
+            read_some(self._wake_read)
+            urgent = True
         with self._lock:
-            unasked, self._unasked = self._unasked, []
             ending = self._ending
         if not process.idle:
-            self._hear(process)
+            process.write()
         if process.idle:
-            self._hand_over(process)
-            for number in unasked:
-                process.send(dumps(("flush", number)))
-            if ending is not None:
-                self._tell_end(process, ending)
-        elif unasked:
-            with self._lock:
-                self._unasked = unasked + self._unasked
+            self._say(process, ending)
+            process.write()
         if len(self._rows) > MOST_ROWS * WIDTH:
             self._gate.crowd(crowded=True)
         elif not self._rows:
             self._gate.crowd(crowded=False)
-        self._hear(process)
-        if ending is not None and time.monotonic() - ending[2] > _GRACE:
+        now = time.monotonic()
+        if urgent or ending is not None or now - self._heard > _DEAF:
+            self._heard = now
+            self._hear(process)
+        if ending is not None and now - ending[2] > _GRACE:
             self._give_up(f"the emitter's helper {process.pid} does not end; it is left to itself")
         if process.ended and not self._over:
             self._died(process)
+
+    def _say(self, process: HelperProcess, ending: tuple[str, str, float] | None) -> None:
+        """Hand over what is there: rows first, then what is asked about them."""
+        with self._lock:
+            unasked, self._unasked = self._unasked, []
+        self._hand_over(process)
+        for number in unasked:
+            process.send(dumps(("flush", number)))
+        if ending is not None and not self._told_end:
+            outcome, reason, deadline = ending
+            left = max(0.0, deadline - time.monotonic())
+            self._told_end = True
+            process.send(dumps(("end", outcome, reason, left, self._gate.turned_away, self._gate.off)))
 
     def _hand_over(self, process: HelperProcess) -> None:
         rows = self._rows
@@ -357,15 +374,8 @@ class Helper:
         self._parcels.append((self._number, number // WIDTH, data))
         process.send(data)
 
-    def _tell_end(self, process: HelperProcess, ending: tuple[str, str, float]) -> None:
-        outcome, reason, deadline = ending
-        left = max(0.0, deadline - time.monotonic())
-        if not self._told_end:
-            self._told_end = True
-            process.send(dumps(("end", outcome, reason, left, self._gate.turned_away, self._gate.off)))
-
     def _hear(self, process: HelperProcess) -> None:
-        for said in process.work():
+        for said in process.hear():
             getattr(self, f"_on_{said[0]}")(*said[1:])
 
     # -- what the helper says ----------------------------------------------------------------------------------------
