@@ -646,9 +646,7 @@ def outcome_of(error: BaseException | None) -> tuple[Outcome, str]:
 
 
 def _check(options: Options) -> None:
-    from live_telemetry_widget.client import check_address  # noqa: PLC0415 - loads gRPC
-
-    check_address(options.address)
+    _names.check_address(options.address)
     for name, value, allowed in (
         ("on_full", options.on_full, ("block", "drop_oldest", "stop")),
         ("observations", options.observations, ("full", "summary", "none")),

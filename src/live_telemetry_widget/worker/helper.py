@@ -42,7 +42,7 @@ _LIVES: Final = 5
 #: Seconds that a helper may take, beside what it was given, to say that it has ended.
 _GRACE: Final = 10.0
 #: Seconds within which a helper must say that it lives: it loads pyarrow and gRPC on a machine that may be busy.
-_BIRTH: Final = 60.0
+_BIRTH: Final = 30.0
 _REAP: Final = 5.0
 #: Seconds between two times that we hear what it says, when nobody waits for it.
 _DEAF: Final = 0.08
@@ -57,7 +57,7 @@ class HelperProcess:
     def __init__(self, first: bytes) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self._process = subprocess.Popen(  # noqa: S603 - our own
-            [sys.executable, *COMMAND],
+            [sys.executable or "python3", *COMMAND],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # Whoever reads the training program's output to its end must not wait for the helper's.
@@ -224,9 +224,13 @@ class Helper:
         return self._thread.is_alive()
 
     def born(self) -> bool:
-        """Wait until the helper runs; whether it does. One that cannot is nobody's loss: nothing was sent."""
-        self._born.wait(_BIRTH)
-        return self._born.is_set() and not (self._over and self.deaths)
+        """Wait until the helper runs; whether it does. One that does not is nobody's loss: no rows were there yet."""
+        if not self._born.wait(_BIRTH):
+            self._over = True
+            self.wake()
+            self.join(_REAP)
+            return False
+        return not (self._over and self.deaths)
 
     def wake(self) -> None:
         """Have the thread look now."""
