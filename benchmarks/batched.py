@@ -1,6 +1,6 @@
 """End to end and durable: emitter, daemon with its log, hub, frames; beside a bare Arrow-over-gRPC loop, and one message a step.
 
-    python benchmarks/batched.py [--steps 1000000]
+    python benchmarks/batched.py [--steps 2000000]
 
 Ours: a process emits as fast as it can, a daemon commits, a hub here takes in, until the last step can be asked for; counted from the first step that
 arrives. Once with ``Emitter.steps``, a thousand in a call as a vector environment would have them, once with ``Emitter.step`` for each. The peer: a
@@ -162,7 +162,7 @@ def report(table: Table, name: str, ways: list[Way]) -> None:
 def main() -> None:
     """Print the table."""
     parser = parse(__doc__)
-    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--steps", type=int, default=2_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--emit", nargs=5, help=argparse.SUPPRESS)

@@ -101,6 +101,11 @@ def _gathered(pending: Sequence[Pending]) -> list[Pending]:
     for item in pending:
         key = (item.run_id, item.kind)
         held = last.get(key)
+        rows = sum(batch.num_rows for batch in item.batches)
+        if rows >= _LARGE:
+            found.append(item)
+            last.pop(key, None)
+            continue
         if held is None or sum(batch.num_rows for batch in held[0]) >= _LARGE:
             held = last[key] = ([], [])
             found.append(Pending(*key, *held))
@@ -147,8 +152,15 @@ class DurableLog:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def append(
-        self, run_id: str, kind: Kind, batch: pa.RecordBatch, chain: Chain | None = None, mark: Mark | None = None
+    def append(  # noqa: PLR0913 - rows, and what goes with them
+        self,
+        run_id: str,
+        kind: Kind,
+        batch: pa.RecordBatch,
+        chain: Chain | None = None,
+        mark: Mark | None = None,
+        *,
+        data: bytes | None = None,
     ) -> asyncio.Future[None]:
         """Queue rows, behind everything queued before; the future is done once they are committed.
 
@@ -160,8 +172,10 @@ class DurableLog:
             What they belong to: when one batch of it cannot be committed, those behind it are not either.
         mark
             Which of its messages their publisher will then have in the log.
+        data
+            The rows as bytes, to be stored as they are: see :class:`~live_telemetry_widget.store.Pending`.
         """
-        rows = Pending(run_id, kind, [batch], [mark] if mark else [])
+        rows = Pending(run_id, kind, [batch], [mark] if mark else [], data)
         work = _Work(self._loop.create_future(), chain or Chain(), rows, nbytes=_arrow.weight(batch))
         self._pending_bytes += work.nbytes
         if self._pending_bytes > self._max_pending:
