@@ -153,7 +153,8 @@ def decode(data: bytes, kind: Kind, run_id: str, skip: int = 0) -> Rows:
             columns = batch.columns
             columns[0] = _arrow.constant(run_id, batch.num_rows)
             ours = pa.RecordBatch.from_arrays(columns, schema=schema)
-            packed = data if not skip and len(data) * _PACKED <= size else None
+            same = batch.schema.equals(schema, check_metadata=True)
+            packed = data if same and not skip and len(data) * _PACKED <= size else None
             return Rows(ours.slice(skip), [], batch.num_rows, packed)
         held, problems = _conform(batch.slice(skip), kind, run_id)
         return Rows(held, problems, batch.num_rows)
