@@ -37,6 +37,7 @@ from live_telemetry_widget._rows import Rows
 from live_telemetry_widget._spill import Spill
 from live_telemetry_widget._summaries import Summaries
 from live_telemetry_widget.bus import call_each
+from live_telemetry_widget.curves import Ended
 from live_telemetry_widget.decode import StepFrame
 from live_telemetry_widget.schema import EPISODES, LABEL, RAW_LIMIT, STEPS, TEXT, Problem, unify
 
@@ -746,6 +747,19 @@ class RunFrames:
                 if agent_id is None or episode.agent_id == agent_id:
                     found[ordinal] = None
         return sorted(found)
+
+    def ends(self, ordinals: Sequence[int]) -> Ended:
+        """Return what curves are made of, of some episodes."""
+        with self._lock:
+            held = [self._order[ordinal] for ordinal in ordinals]
+            return Ended(
+                ordinals,
+                [e.agent_id for e in held],
+                [e.number for e in held],
+                [e.record.total_reward if e.record else e.reward for e in held],
+                [e.record.steps if e.record else e.length for e in held],
+                [e.terminated or e.truncated or e.record is not None for e in held],
+            )
 
     def since(self, cursor: Cursor, max_steps: int, max_episodes: int) -> Delta:
         """Return what came after `cursor`: the newest `max_steps` rows of it, and the `max_episodes` last changed episodes."""
