@@ -110,9 +110,9 @@ class _Recent:
         return found if len(found) > _BEHIND else []
 
 
-def _joined(kind: Kind, first_seq: int, found: list[pa.RecordBatch]) -> Chunk:
-    batch = _arrow.combine(CORE[kind], found)
-    return Chunk(first_seq, batch.num_rows, _chunks.encode(batch, merged=False))
+def _joined(key: _Key, first_seq: int, found: list[pa.RecordBatch]) -> Chunk:
+    batch = _arrow.combine(CORE[key[1]], found)
+    return Chunk(key[0], first_seq, batch.num_rows, _chunks.encode(batch, merged=False))
 
 
 def _weight(committed: Committed) -> int:
@@ -339,7 +339,7 @@ class DurableLog:
             if recent is not None:
                 many = self._recent.many_after(key, since_seq)
                 if many:
-                    return await self._loop.run_in_executor(self._readers, _joined, kind, recent.first_seq, many)
+                    return await self._loop.run_in_executor(self._readers, _joined, key, recent.first_seq, many)
                 chunks = recent.chunks
                 return chunks[bisect.bisect_right(chunks, since_seq + 1, key=lambda chunk: chunk.first_seq) - 1]
             chunk = await self._read(key, since_seq)
