@@ -714,6 +714,9 @@ def _action_labels(values: Sequence[Any]) -> pa.Array:
 
 def _labels_of(column: Any) -> pa.Array:  # noqa: ANN401 - an array or a list
     """Return a column of actions."""
+    if isinstance(column, np.ndarray) and column.ndim == 1 and column.dtype.kind in "iu":
+        found = pa.array(column).dictionary_encode()
+        return pa.DictionaryArray.from_arrays(found.indices, found.dictionary.cast(pa.string()))
     texts = _as_texts(column)
     return _action_labels(list(column)) if texts is None else texts.dictionary_encode()
 
