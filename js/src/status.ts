@@ -3,6 +3,7 @@
 import { countText } from "./labels.ts";
 import { browserClock, type Clock } from "./link.ts";
 import type { ProblemCount, State } from "./messages.ts";
+import { plain } from "./plain.ts";
 import type { RunState } from "./run-state.ts";
 
 export interface View {
@@ -108,11 +109,11 @@ export function makeStatus(run: RunState, clock: Clock = browserClock): View {
       say(pill, text);
       say(name, state ? state.name || state.run_id : "");
       say(id, state?.name ? state.run_id : "");
-      if (state) name.title = `run ${state.run_id}`;
+      if (state) name.title = plain(`run ${state.run_id}`);
       const who = (state?.agents ?? []).filter((agent) => agent !== "");
       say(agents, who.length > 3 ? `${who.length} agents` : who.join(", "));
-      agents.title = who.join(", ");
-      connection.title = state?.connection.message ?? "";
+      agents.title = plain(who.join(", "));
+      connection.title = plain(state?.connection.message ?? "");
       element.dataset.connection = state?.connection.state ?? "connecting";
       tick();
       say(steps.value, countText(state?.steps ?? 0));
@@ -192,6 +193,7 @@ function make(tag: string, className: string, testid?: string): HTMLElement {
   return element;
 }
 
-function say(element: HTMLElement, text: string): void {
+function say(element: HTMLElement, words: string): void {
+  const text = plain(words, true);
   if (element.textContent !== text) element.textContent = text;
 }

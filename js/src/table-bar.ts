@@ -3,6 +3,7 @@
 import { label } from "./labels.ts";
 import { browserClock, type Clock } from "./link.ts";
 import type { Page } from "./page.ts";
+import { plain } from "./plain.ts";
 import { makePopover } from "./popover.ts";
 import type { View } from "./status.ts";
 import { foundIn } from "./table-hands.ts";
@@ -139,6 +140,7 @@ export function makeTableBar(page: Page, clock: Clock = browserClock): View {
       text = `${wrong.reason}${wrong.near.length > 0 && !wrong.reason.includes("did you mean") ? `; near: ${wrong.near.join(", ")}` : ""} (at character ${Math.min(wrong.position, wanted.length) + 1})`;
     else if (wanted !== "" && text === "") text = states.map(matchText).filter(Boolean).join(" · ");
     note.classList.toggle("ltw-bar-fault", wrong !== null || goFault !== "");
+    text = plain(text);
     if (note.textContent !== text) note.textContent = text;
     note.title = text;
   };

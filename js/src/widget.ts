@@ -7,6 +7,7 @@ import { makeEpisodes } from "./episodes.ts";
 import { makeGrid } from "./grid.ts";
 import { openLink } from "./link.ts";
 import type { Page } from "./page.ts";
+import { plain } from "./plain.ts";
 import { RunState } from "./run-state.ts";
 import { scheduled } from "./schedule.ts";
 import { Selection } from "./selection.ts";
@@ -37,7 +38,7 @@ export function renderView(page: Page, model: Pick<Model, "get" | "on" | "off">,
   root.append(frame);
   el.append(root);
 
-  const retitle = (): void => root.setAttribute("aria-label", model.get("title") || "Live telemetry");
+  const retitle = (): void => root.setAttribute("aria-label", plain(model.get("title") || "Live telemetry"));
   retitle();
   model.on("change:title", retitle);
 
