@@ -1,5 +1,5 @@
-// Text from the wire as a person sees it. What has no shape of its own, or turns its neighbours around, is given one, as editors
-// do: ␀ to ␟ and ␡ for control characters, [U+202E] for the rest. Its twin is _plain.py; tests/data/hostile.json has what both show.
+// Text from the wire as a person sees it: what has no shape of its own, or turns its neighbours around, is written as JSON writes it
+// (\u001b, \n, \u202e). Its twin is _plain.py; tests/data/hostile.json has what both show.
 
 /** Joiners and variation selectors stay: emoji and scripts are made with them. With u, \p{Cs} is a surrogate without its other half. */
 const UNSEEN =
@@ -10,7 +10,9 @@ export function plain(text: string, lines = false): string {
   return text.replace(UNSEEN, (character) => {
     const code = character.codePointAt(0) ?? 0;
     if (lines && (code === 9 || code === 10)) return character;
-    if (code < 32) return String.fromCodePoint(0x2400 + code);
-    return code === 127 ? "␡" : `[U+${code.toString(16).toUpperCase().padStart(4, "0")}]`;
+    const short = "tn..r"[code - 9];
+    if (short && short !== ".") return `\\${short}`;
+    const digits = code.toString(16).padStart(4, "0");
+    return `\\u${digits.length > 4 ? `{${digits}}` : digits}`;
   });
 }

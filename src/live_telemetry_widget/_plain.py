@@ -1,7 +1,6 @@
-"""Text from the wire as a person sees it: what has no shape of its own, or acts on the terminal or on its neighbours, is given one.
+r"""Text from the wire as a person sees it: what has no shape of its own, or acts on the terminal or on its neighbours, is written out.
 
-As editors do it: ``␀`` to ``␟`` and ``␡`` stand for control characters, ``[U+202E]`` for what is invisible or turns the direction of
-writing. Its twin is ``js/src/plain.ts``; ``tests/data/hostile.json`` has what both show.
+As JSON writes it: ``\u001b``, ``\n``, ``\u202e``. Its twin is ``js/src/plain.ts``; ``tests/data/hostile.json`` has what both show.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ from typing import Final
 _UNSEEN: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_DELETE: Final = 0x7F
-_PICTURES: Final = 0x2400
+_SHORT: Final = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
 def plain(value: object, *, lines: bool = False) -> str:
@@ -27,16 +25,15 @@ def plain(value: object, *, lines: bool = False) -> str:
     lines
         Whether line breaks and tabs stay what they are.
 
-    >>> plain("\x1b[31mred\x1b[0m"), plain("a\nb"), plain("txt.\u202egpj")
-    ('␛[31mred␛[0m', 'a␊b', 'txt.[U+202E]gpj')
+    >>> print(plain("\x1b[31mred\x1b[0m"), plain("a\nb"), plain("txt.\u202egpj"))
+    \u001b[31mred\u001b[0m a\nb txt.\u202egpj
     """
 
-    def shape(found: re.Match[str]) -> str:
-        code = ord(found[0])
-        if lines and found[0] in "\n\t":
-            return found[0]
-        if code < 0x20:  # noqa: PLR2004 - where spaces begin
-            return chr(_PICTURES + code)
-        return "␡" if code == _DELETE else f"[U+{code:04X}]"
+    def written(found: re.Match[str]) -> str:
+        character = found[0]
+        if lines and character in "\n\t":
+            return character
+        code = f"{ord(character):04x}"
+        return _SHORT.get(character) or (rf"\u{code}" if len(code) == 4 else rf"\u{{{code}}}")  # noqa: PLR2004 - as JSON has them
 
-    return _UNSEEN.sub(shape, str(value))
+    return _UNSEEN.sub(written, str(value))

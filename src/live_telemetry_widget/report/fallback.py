@@ -32,10 +32,10 @@ _CELL_STYLE: Final = "padding:2px 10px;text-align:right;white-space:nowrap"
 def text(facts: Facts) -> str:
     """Return the totals in a few lines of plain text."""
     lines = [
-        f"Run {cut(facts.title, _LINE)}: {_state(facts)}",
-        *(f"{name}: {value}" for name, value in _totals(facts)),
+        f"Run {cut(facts.title, _LINE)}: {cut(_state(facts), _LINE)}",
+        *(f"{name}: {cut(value, _LINE)}" for name, value in _totals(facts)),
     ]
-    return "\n".join([*lines, taken(facts)])
+    return "\n".join([*lines, plain(taken(facts))])
 
 
 def html_of(facts: Facts) -> str:
@@ -109,8 +109,8 @@ def problems(facts: Facts) -> str:
 def escaped(value: object, most: int = _CELL) -> str:
     """Return a value as text within HTML, cut, without characters that HTML cannot hold.
 
-    >>> escaped("<script>" + chr(0))
-    '&lt;script&gt;␀'
+    >>> print(escaped("<script>" + chr(0)))
+    &lt;script&gt;\\u0000
     """
     return html.escape(cut(value, most))
 
