@@ -107,10 +107,10 @@ def problems(facts: Facts) -> str:
 
 
 def escaped(value: object, most: int = _CELL) -> str:
-    """Return a value as text within HTML, cut, without characters that HTML cannot hold.
+    r"""Return a value as text within HTML, cut, without characters that HTML cannot hold.
 
     >>> print(escaped("<script>" + chr(0)))
-    &lt;script&gt;\\u0000
+    &lt;script&gt;\u0000
     """
     return html.escape(cut(value, most))
 
