@@ -21,7 +21,7 @@ const widget = {
   legalComments: "none",
   // Licences of what is bundled, where people look for them.
   banner: {
-    js: "/*! bundles @uwdata/flechette (BSD-3-Clause), regular-table (Apache-2.0), uPlot (MIT) */",
+    js: "/*! bundles @uwdata/flechette (BSD-3-Clause), regular-table (Apache-2.0) */",
   },
   logLevel: "warning",
 };

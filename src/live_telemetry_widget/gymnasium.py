@@ -22,7 +22,7 @@ import numpy as np
 
 from live_telemetry_widget.worker.emitter import Emitter, emitter_for, now, outcome_of
 from live_telemetry_widget.worker.payloads import Board, Frames, MiniGrid
-from live_telemetry_widget.worker.records import FIXED, Block, Episode, snapshot
+from live_telemetry_widget.worker.records import NUMBERS, PLAIN, Block, Episode, plain, snapshot
 
 if TYPE_CHECKING:
     from live_telemetry_widget.worker.payloads import Format
@@ -33,7 +33,12 @@ _ObsType = TypeVar("_ObsType")
 _ActType = TypeVar("_ActType")
 #: The end of an episode that was under way when its environment was reset.
 _CUT: Final = True
+_ARRAY: Final = np.ndarray
 _RENDERS: Final = ("auto", "frames", "none")
+
+
+class _Nothing:
+    """The class of no observation."""
 
 
 class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType], gymnasium.utils.RecordConstructorArgs):
@@ -108,31 +113,47 @@ class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType],
             **options,
         )
         super().__init__(env)
-        self._painter = _painter(env, render, render_every, frame_format)
-        self._board = isinstance(self._painter, Board)
+        self._painter = painter = _painter(env, render, render_every, frame_format)
         self._render_every = render_every
         self._agent_id = agent_id
         self.emitter, self._owns = emitter_for(emitter, env.spec.id if env.spec else "", dict(options))
-        self._record = self.emitter.record
-        self._keep = self.emitter.keep
-        #: Whether an observation needs more than a look at its type to be kept.
-        self._choosy = self.emitter.choosy
-        self._further: dict[str, Any] | None = None
-        self._seen: Any = None
+        #: Whether an observation is all that a picture needs.
+        self._simple = painter is None or (isinstance(painter, Board) and painter.family != "Blackjack")
         self._steps = 0
-        self._told = 0
+        self._running = False
+        self._seen: Any = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Know nothing of how steps are told: rows of another emitter's list are read in another manner."""
+        self._manner: int | None = None
+        self._manners: dict[Any, int] = {}
+        self._kind: type = _Nothing
+        self._dtype: Any = None
+        self._shape: tuple[int, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is so in this process only."""
+        gone = ("_manner", "_manners", "_kind", "_dtype", "_shape")
+        return {name: value for name, value in self.__dict__.items() if name not in gone}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Undo that."""
+        self.__dict__.update(state)
+        self._forget()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[_ObsType, dict[str, Any]]:
         """Reset the environment; an episode that was under way is told as truncated."""
         observation, info = self.env.reset(seed=seed, options=options)
-        if self._steps:
-            final = {} if self._seen is None else {"final_observation": self._seen}
-            self._record(Episode(now(), None, None, None, _CUT, None, self._agent_id, final))
-            self._steps = 0
-        self._seen = self._keep(observation)
-        self._further = None if seed is None else {"episode_seed": seed}
+        emitter, further = self.emitter, None if seed is None else {"episode_seed": seed}
+        if self._running:
+            self._running = False
+            seen = self._whole(self._seen)
+            final = {} if seen is None else {"final_observation": seen}
+            emitter.record(Episode(now(), None, None, None, _CUT, None, self._agent_id, final))
+        self._begin(observation, further)
         return observation, info
 
     def step(self, action: _ActType) -> tuple[_ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -145,35 +166,79 @@ class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType],
         """
         result = self.env.step(action)
         observation, reward, terminated, truncated, _ = result
-        seen, told = self._seen, self._told
-        kept: Any = observation if observation.__class__ in FIXED and not self._choosy else self._keep(observation)
-        self._seen = kept
-        self._told = told + 1
-        self._steps += 1
-        painter, drawing = self._painter, None
-        if painter is not None and not told % self._render_every:
-            plain = self._board and observation.__class__ in FIXED
-            drawing = (painter, observation if plain else self._subject(observation))
-        over = terminated or truncated
-        self._record(
+        emitter = self.emitter
+        if emitter.gate.shut and not emitter.admits():
+            return result
+        if observation.__class__ is self._kind:
+            kept: Any = observation
+        elif observation.__class__ is _ARRAY and observation.dtype is self._dtype and observation.shape == self._shape:  # type: ignore[attr-defined]  # an array's
+            kept = observation.tobytes()  # type: ignore[attr-defined]  # as above
+        else:
+            self._tell(action, result)
+            return result
+        emitter.put(
             (
                 now(),
-                action if action.__class__ in FIXED else snapshot(action),
+                action if action.__class__ in PLAIN else plain(action),
                 reward,
-                seen,
+                kept,
                 terminated,
                 truncated,
-                None,
-                None,
-                self._agent_id,
-                self._further,
-                drawing,
-                kept if over else None,
+                self._manner,
             )
         )
-        if over:
-            self._steps = 0
+        self._seen = kept
+        self._running = not (terminated or truncated)
         return result
+
+    def _begin(self, observation: Any, further: dict[str, Any] | None, *, loose: bool = False) -> None:  # noqa: ANN401 - the environment's own
+        """Begin an episode, choosing how its steps are told; loosely: in a manner that takes any observation."""
+        array = None
+        self._kind, self._dtype, self._shape = _Nothing, None, ()
+        self._further = further
+        if not self._simple or self.emitter.choosy:
+            self._seen = self.emitter.keep(observation)
+            return
+        if not loose and observation.__class__ is _ARRAY and observation.dtype.kind in NUMBERS:
+            self._dtype, self._shape = observation.dtype, observation.shape
+            array = (observation.dtype.str, observation.shape)
+            self._seen = observation.tobytes()
+        else:
+            if not loose and observation.__class__ in PLAIN:
+                self._kind = observation.__class__
+            self._seen = plain(observation)
+        number = self._manners.get(array)
+        if number is None:
+            how = {"painter": self._painter, "every": self._render_every}
+            number = self.emitter.manner(agent_id=self._agent_id, array=array, leads=True, **how)
+            self._manners[array] = number
+        self._manner = number
+        if not self.emitter.gate.off:
+            self.emitter.put((None, further, 0.0, self._seen, False, False, number))
+
+    def _whole(self, seen: Any) -> Any:  # noqa: ANN401 - an observation
+        """Return an observation that was kept, as it was."""
+        return seen if self._dtype is None or seen is None else np.frombuffer(seen, self._dtype).reshape(self._shape)
+
+    def _tell(self, action: Any, result: tuple[Any, ...]) -> None:  # noqa: ANN401 - the environment's own
+        """Tell of a step whose observation is no plain value, nor an array like the one before."""
+        observation, reward, terminated, truncated, _ = result
+        action = plain(action)
+        over = terminated or truncated
+        if self._simple and not self.emitter.choosy:
+            if self._manner is None or self._dtype is not None or self._kind is not _Nothing:
+                self._begin(self._whole(self._seen), self._further, loose=True)
+            kept = plain(observation)
+            self.emitter.put((now(), action, reward, kept, terminated, truncated, self._manner))
+        else:
+            kept, drawing = self.emitter.keep(observation), None
+            if self._painter is not None and not self._steps % self._render_every:
+                drawing = (self._painter, self._subject(observation))
+            step = (now(), action, reward, self._seen, terminated, truncated, None, None, self._agent_id)
+            self.emitter.record((*step, self._further, drawing, kept if over else None))
+        self._seen = kept
+        self._steps += 1
+        self._running = not over
 
     def _subject(self, observation: Any) -> Any:  # noqa: ANN401 - the environment's own
         """Return what the painter needs of the state now."""

@@ -275,10 +275,10 @@ def test_block_waits_for_the_daemon_and_loses_nothing(
     emitter = Emitter(address, spool_dir=spool if directory else False, spool_limit=200_000)
     told = 0
     try:
-        while not emitter._gate.full:
+        while not emitter.gate.full:
             fill(emitter, 100, told)
             told += 100
-            wait_for(lambda: emitter._gate.full or emitter.stats.steps == told, "the steps are taken")  # noqa: B023 - called at once
+            wait_for(lambda: emitter.gate.full or emitter.stats.steps == told, "the steps are taken")  # noqa: B023 - called at once
         training = threading.Thread(target=fill, args=(emitter, 100, told))
         training.start()
         training.join(0.1)

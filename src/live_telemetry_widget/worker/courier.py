@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
 import pyarrow as pa
@@ -24,6 +24,7 @@ from live_telemetry_widget.worker import remote
 from live_telemetry_widget.worker.emitter import EmitterStats
 from live_telemetry_widget.worker.encode import Encoder, pack, unpack
 from live_telemetry_widget.worker.link import Link
+from live_telemetry_widget.worker.records import NOTHING, WIDTH
 from live_telemetry_widget.worker.registration import Registration
 from live_telemetry_widget.worker.spool import Spool, estates
 
@@ -49,6 +50,8 @@ _FINAL: Final = {
     grpc.StatusCode.ALREADY_EXISTS,
 }
 _LONGEST_REASON: Final = 2_000
+#: With more rows in the list the training thread waits.
+MOST_ROWS: Final = 65_536
 #: Seconds.
 _SETTLE: Final = 0.05
 
@@ -62,6 +65,37 @@ class _End:
     deadline: float
 
 
+class Source(Protocol):
+    """Where rows come from."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are so many that no more should come."""
+
+    def take(self) -> list[Any]:
+        """Return the rows that are there, and forget them."""
+
+
+class RowList:
+    """Rows in a list to which a training thread adds meanwhile: whole rows, each in one operation on the list."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self._rows = rows
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are so many that no more should come."""
+        return len(self._rows) > MOST_ROWS * WIDTH
+
+    def take(self) -> list[Any]:
+        """Return the rows that are there, and take them from the list."""
+        rows = self._rows
+        number = len(rows)
+        taken = rows[:number]
+        del rows[:number]
+        return taken
+
+
 class Courier:
     """The thread, and what it knows.
 
@@ -69,8 +103,8 @@ class Courier:
     ----------
     options
         What the emitter was told.
-    rows
-        What the training thread appends to.
+    source
+        Where the rows are that the training thread puts down.
     gate
         What holds it.
     on_end
@@ -83,7 +117,7 @@ class Courier:
     """
 
     def __init__(
-        self, options: Options, rows: list[Any], gate: Gate, on_end: Callable[[Courier], object] = lambda _: None
+        self, options: Options, source: Source, gate: Gate, on_end: Callable[[Courier], object] = lambda _: None
     ) -> None:
         self.run_id = options.run_id
         self.taken = collections.Counter[str]()
@@ -100,7 +134,7 @@ class Courier:
         self.answered = threading.Event()
         self.refusal: DaemonError | None = None
         self._options = options
-        self._rows = rows
+        self._source = source
         self._gate = gate
         self._on_end = on_end
         self._ready = threading.Event()
@@ -331,24 +365,21 @@ class Courier:
         if policy == "block" and self._spool.size >= limit and not force:
             self._gate.fill(full=True)
             return
-        rows = self._rows
-        number = len(rows)
-        taken = rows[:number]
-        # The training thread appends meanwhile: both are one operation on the list.
-        del rows[:number]
+        if self._source.crowded:  # more than the training thread makes while these are encoded
+            self._gate.fill(full=True)
         new = collections.Counter[str]()
-        for kind, batch in self._encoder.encode(taken, last=last):
+        for kind, batch in self._encoder.encode(self._source.take(), last=last):
             first = self._next[kind]
             self._next[kind] += batch.num_rows
             new[kind] += batch.num_rows
             self._spool.append(kind, first, batch.num_rows, pack(batch), batch)
             self._queued.set()
-        if policy == "block":
-            self._gate.fill(full=self._spool.size >= limit and not force)
-        elif policy == "drop_oldest":
+        full = self._spool.size >= limit
+        self._gate.fill(full=policy == "block" and full and not force)
+        if policy == "drop_oldest":
             while self._spool.size > limit and self._sent < len(self._spool):
                 self._drop(self._spool.remove(self._sent).rows)
-        elif self._spool.size >= limit:
+        elif policy == "stop" and full:
             self._gate.close(f"the spool's limit of {limit:,} bytes was reached while the daemon was away")
             _LOG.warning("run %s: recording has stopped: %s", self.run_id, self._gate.off)
         # Last, so that whoever sees them taken sees what has become of them.
@@ -472,7 +503,9 @@ class Courier:
 def _warm_up() -> None:
     """Have everything loaded: pyarrow imports pandas with its first array, and a program that ends can import nothing any more."""
     encoder = Encoder("", "", "", count=lambda _: None)
-    for _, batch in encoder.encode([(0, 0, 0.0, 0, True, False, None, None, None, {"of": 1}, None, None)], last=True):
+    for _, batch in encoder.encode(
+        [(0, 0, 0.0, 0, True, False, None, None, None, {"of": 1}, None, None), *NOTHING], last=True
+    ):
         unpack(pack(batch))
 
 

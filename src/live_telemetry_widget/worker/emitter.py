@@ -24,7 +24,19 @@ from live_telemetry_widget._names import DEFAULT_ADDRESS
 from live_telemetry_widget._ulid import new_ulid
 from live_telemetry_widget.errors import ClosedError
 from live_telemetry_widget.worker.gate import Gate
-from live_telemetry_widget.worker.records import FIXED, Block, Episode, snapshot, snapshots
+from live_telemetry_widget.worker.records import (
+    FIXED,
+    NOTHING,
+    NUMBERS,
+    PLAIN,
+    WIDTH,
+    Block,
+    Episode,
+    Manner,
+    plain,
+    snapshot,
+    snapshots,
+)
 from live_telemetry_widget.worker.spool import default_directory
 
 if TYPE_CHECKING:
@@ -40,9 +52,11 @@ Outcome = Literal["completed", "failed", "cancelled"]
 OnFull = Literal["block", "drop_oldest", "stop"]
 Observations = Literal["full", "summary", "none"]
 
-#: With so many steps in the list its thread is woken; with so many times more the training thread waits for it.
+#: With so many rows of blocks in the list its thread is woken; with so many times more the training thread waits for it.
 _WAKE_AT: Final = 8_192
 _WAIT_AT: Final = 4
+#: So many types and shapes of arrays are kept as their bytes; a loop with more has them at random.
+_MOST_SHAPES: Final = 100
 #: Seconds that making an emitter waits for the daemon's answer, which may be no.
 _PATIENCE: Final = 1.0
 _MEBIBYTE: Final = 1024 * 1024
@@ -239,8 +253,12 @@ class Emitter:
     def _set_up(self, options: Options) -> None:
         self._options = options
         self._rows: list[Any] = []
-        self._append: Callable[[Any], None] = self._rows.append
-        self._gate = Gate(obeys=options.control)
+        #: Puts down a row (records.py), once :meth:`admits` has said yes or the gate is not shut.
+        self.put: Callable[[tuple[Any, ...]], None] = self._rows.extend
+        self.gate = Gate(obeys=options.control)
+        self._manners: list[Manner] = []
+        #: Those of arrays that ``step`` was given, by type and shape.
+        self._arrays: dict[tuple[Any, ...], int] = {}
         self._courier: Courier | None = None
         self._starting = threading.Lock()
         self._closed = False
@@ -253,12 +271,12 @@ class Emitter:
         """Start the thread; a copy in another process does so with its first step."""
         with self._starting:
             if self._courier is None:
-                from live_telemetry_widget.worker.courier import Courier  # noqa: PLC0415 - loads pyarrow and gRPC
+                from live_telemetry_widget.worker.courier import Courier, RowList  # noqa: PLC0415 - loads pyarrow and gRPC
 
-                courier = Courier(self._options, self._rows, self._gate, lambda ended: _LIVE.pop(ended, None))
+                courier = Courier(self._options, RowList(self._rows), self.gate, lambda ended: _LIVE.pop(ended, None))
                 courier.start()
                 self._courier = courier
-                _LIVE[courier] = self._gate
+                _LIVE[courier] = self.gate
                 # An emitter that nobody has any more says no more.
                 self._forget = weakref.finalize(self, courier.end, "completed", "", 30.0)
                 self._forget.atexit = False  # _finish_all does that, and waits
@@ -302,30 +320,48 @@ class Emitter:
         ClosedError
             The emitter was closed.
         """
-        if self._gate.shut and not self._admit():
+        if self.gate.shut and not self.admits():
             return
-        if self.choosy or observation.__class__ not in FIXED:
-            observation = self.keep(observation)
-        if action.__class__ not in FIXED:
-            action = snapshot(action)
-        self._append(
-            (
-                now(),
-                action,
-                reward,
-                observation,
-                terminated,
-                truncated,
-                episode,
-                step_index,
-                agent_id,
-                snapshots(further) if further else None,
-                None,
-                None,
+        manner = None
+        if observation.__class__ not in PLAIN or self.choosy:
+            manner = None if self.choosy else self._manner_of(observation)
+            observation = self.keep(observation) if manner is None else observation.tobytes()
+        if action.__class__ not in PLAIN:
+            action = plain(action)
+        if further or agent_id is not None or episode is not None or step_index is not None:
+            self._put_unusual(
+                (now(), action, reward, observation, terminated, truncated, episode, step_index, agent_id),
+                further,
+                manner,
             )
-        )
-        if len(self._rows) >= _WAKE_AT:
-            self._press(len(self._rows))
+        else:
+            self.put((now(), action, reward, observation, terminated, truncated, manner))
+
+    def _put_unusual(self, told: tuple[Any, ...], further: dict[str, Any], manner: int | None) -> None:
+        """Put down a step that says more than most, as a record."""
+        if manner is not None:
+            dtype, shape = self._manners[manner].array or ("", ())
+            numpy = sys.modules["numpy"]
+            told = (*told[:3], numpy.frombuffer(told[3], dtype).reshape(shape), *told[4:])
+        self.put(((*told, snapshots(further) if further else None, None, None), *NOTHING))
+
+    def _manner_of(self, observation: Any) -> int | None:  # noqa: ANN401 - as the environment has it
+        """Return the manner of steps with such an observation, if it is an array of numbers."""
+        numpy = sys.modules.get("numpy")
+        if numpy is None or observation.__class__ is not numpy.ndarray:
+            return None
+        key = (observation.dtype, observation.shape)
+        number = self._arrays.get(key)
+        if number is None and key[0].kind in NUMBERS and len(self._arrays) < _MOST_SHAPES:
+            number = self._arrays[key] = self.manner(array=(key[0].str, key[1]))
+        return number
+
+    def manner(self, **how: Any) -> int:  # noqa: ANN401 - as Manner has it
+        """Make a :class:`~live_telemetry_widget.worker.records.Manner` known; return its number."""
+        made = Manner(len(self._manners), **how)
+        self._manners.append(made)
+        self.put((made, *NOTHING))
+        return made.number
 
     def episode(  # noqa: PLR0913 - an episode's fields, by name
         self,
@@ -353,18 +389,18 @@ class Emitter:
         further
             Columns of their own: ``success=True``, ``loss=...``.
         """
-        if self._gate.shut and not self._admit():
+        if self.gate.shut and not self.admits():
             return
         said = Episode(now(), total_reward, steps, terminated, truncated, episode, agent_id, snapshots(further))
-        self._append(said)
+        self.put((said, *NOTHING))
 
     def record(self, row: Step | Episode | Block, rows: int = 1) -> None:
         """Take a record as it is: for wrappers, which have copied what they must."""
-        if self._gate.shut and not self._admit():
+        if self.gate.shut and not self.admits():
             return
-        self._append(row)
-        if len(self._rows) * rows >= _WAKE_AT:
-            self._press(len(self._rows) * rows)
+        self.put((row, *NOTHING))
+        if rows > 1 and len(self._rows) * rows >= _WAKE_AT * WIDTH:
+            self._press(rows)
 
     def keep(self, observation: Any) -> Any:  # noqa: ANN401 - as the environment has it
         """Return a copy of an observation that is to be kept, None for others."""
@@ -378,23 +414,23 @@ class Emitter:
         """Whether that of the step of that number, from 0, is to be kept."""
         return self._options.observations != "none" and number % self._options.observations_every == 0
 
-    def _admit(self) -> bool:
+    def admits(self) -> bool:
+        """Wait as long as the gate is shut; whether a row may be put down."""
         if self._closed:
             msg = f"the emitter of run {self.run_id} was closed; make another"
             raise ClosedError(msg)
-        if self._courier is None and not self._gate.off:
+        if self._courier is None and not self.gate.off:
             self._start()  # a copy's first step
-            self._gate.release()
-        return not self._gate.shut or self._gate.admit()
+            self.gate.release()
+        return not self.gate.shut or self.gate.admit()
 
-    def _press(self, rows: int) -> None:
-        """Have the thread look at so many rows; wait for it when they become too many."""
+    def _press(self, each: int) -> None:
+        """Have the thread look at blocks of so many rows; wait for it when they become too many."""
         courier = self._courier
         if courier is None:
             return
         courier.wake()
-        each = rows // max(1, len(self._rows))
-        while len(self._rows) * each >= _WAKE_AT * _WAIT_AT and courier.alive and not self._gate.off:
+        while len(self._rows) * each >= _WAKE_AT * _WAIT_AT * WIDTH and courier.alive and not self.gate.off:
             time.sleep(self._options.interval / 4)
 
     # -- around it ---------------------------------------------------------------------------------------------------
@@ -417,12 +453,12 @@ class Emitter:
     @property
     def paused(self) -> bool:
         """Whether somebody has paused the run, so that the next step waits."""
-        return self._gate.paused
+        return self.gate.paused
 
     @property
     def cancelled(self) -> bool:
         """Whether somebody has cancelled the run."""
-        return self._gate.cancelled
+        return self.gate.cancelled
 
     @property
     def closed(self) -> bool:
@@ -432,7 +468,7 @@ class Emitter:
     @property
     def stats(self) -> EmitterStats:
         """What has become of what was told."""
-        courier, gate = self._courier, self._gate
+        courier, gate = self._courier, self.gate
         if courier is None:
             return EmitterStats(not_recorded=gate.turned_away, why=gate.off)
         return courier.stats()
@@ -462,7 +498,7 @@ class Emitter:
         courier = self._courier
         if not self._closed:
             self._closed = True
-            self._gate.close("the emitter was closed")
+            self.gate.close("the emitter was closed")
             if courier is not None:
                 if self._forget is not None:
                     self._forget.detach()
@@ -483,7 +519,7 @@ class Emitter:
         self.close(outcome, reason)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "paused" if self.paused else self._gate.off or "open"
+        state = "closed" if self._closed else "paused" if self.paused else self.gate.off or "open"
         return f"<Emitter of run {self.run_id} to {self.address}, {state}>"
 
     # -- other processes ---------------------------------------------------------------------------------------------
@@ -509,7 +545,7 @@ def _copy_of(options: Options, pid: int) -> Emitter:
         options.worker_id = f"{options.worker_id}/copy-{new_ulid()[-6:]}".lstrip("/")
     emitter = Emitter.__new__(Emitter)
     emitter._set_up(options)  # noqa: SLF001 - in place of __init__, which would wait for the daemon
-    emitter._gate.hold()  # noqa: SLF001 - until its first step
+    emitter.gate.hold()  # until its first step
     return emitter
 
 

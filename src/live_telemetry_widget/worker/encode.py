@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 
 from live_telemetry_widget import _arrow, _further, normalize
 from live_telemetry_widget._further import cut, to_json
-from live_telemetry_widget.schema import LABEL, STEPS, TIMESTAMP, Problem
+from live_telemetry_widget.schema import EPISODES, LABEL, STEPS, TIMESTAMP, Problem
 from live_telemetry_widget.worker.ledger import HOLD, Account
-from live_telemetry_widget.worker.records import Block
+from live_telemetry_widget.worker.manners import MAX_ROWS, Arrays, Columns, Manners
+from live_telemetry_widget.worker.records import PLAIN, Block, Remembering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,8 +31,6 @@ _LOG: Final = logging.getLogger(__name__)
 
 #: Texts of one row beyond so many bytes are left out: a message of the wire must hold the row.
 MAX_TEXT: Final = 16 * 1024 * 1024
-#: A batch has at most so many rows, so that reading one of many is cheap.
-MAX_ROWS: Final = 8_192
 _TEXTS: Final = ("policy_label", "backend", "frame_ref")
 _JSON: Final = ("render_hint",)
 _COUNTS: Final = ("episode_seed", "payload_version")
@@ -39,6 +38,11 @@ _OWN: Final = frozenset({*_TEXTS, *_JSON, *_COUNTS, "render_payload", "worker_id
 _NOTHING: Final[dict[str, Any]] = {}
 #: Places in a step.
 _OBSERVATION, _EPISODE, _INDEX, _AGENT, _FURTHER, _DRAWING, _FINAL = 3, 6, 7, 8, 9, 10, 11
+_CORE: Final = 6
+#: What a record of an episode says in columns of the schema, and what stands in its place in the event of one.
+_SAID: Final = ("worker_id", "agent_id", "episode", "ts_unix_ns", "total_reward", "steps", "terminated", "truncated")
+_SAID_TYPES: Final = (str, str, int, int, float, int, bool, bool)
+_ELSEWHERE: Final = frozenset({"type", "run_id", "seq_id", "reward", "metadata", "episode_index"})
 #: What Arrow raises for values that are not all of a column's type.
 _NOT_OF_A_KIND: Final = (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, OverflowError, UnicodeEncodeError)
 
@@ -53,7 +57,7 @@ class Encoded(NamedTuple):
 class _Steps(NamedTuple):
     """Steps that were counted, column by column; a worker or agent that is the same for all is named once."""
 
-    columns: list[Any]
+    columns: Columns
     workers: list[str] | str
     agents: list[str] | str
     episodes: Sequence[int] | np.ndarray[Any, Any]
@@ -92,24 +96,27 @@ class Encoder:
         self._summary = summary
         self._count = count
         self._accounts: dict[tuple[str, str], Account] = {}
+        self._manners = Manners()
 
-    def encode(self, records: Sequence[Any], *, last: bool = False) -> list[Encoded]:
-        """Return the batches of some records, steps before the episodes that they end.
+    def encode(self, rows: list[Any], *, last: bool = False) -> list[Encoded]:
+        """Return the batches of some rows, steps before the episodes that they end.
 
         Parameters
         ----------
-        records
-            :data:`~live_telemetry_widget.worker.records.Step` tuples, Episodes and Blocks, in order.
+        rows
+            As a training thread puts them down: :data:`~live_telemetry_widget.worker.records.WIDTH` values each.
         last
             Let no episode's record wait for more.
         """
         found: list[Encoded] = []
         ended: list[dict[str, Any]] = []
         blocks: list[Block] = []
-        for at in range(0, len(records), MAX_ROWS):
-            part = records[at : at + MAX_ROWS]
-            steps = self._count_at_once(part, ended) or self._count_each(part, ended, blocks)
-            if steps.columns:
+        for part in self._manners.read(rows):
+            steps = self._count_at_once(part, ended)
+            if steps is None:
+                records = _records(part) if isinstance(part, Columns) else part
+                steps = self._count_each(records, ended, blocks)
+            if len(steps.episodes):
                 self._add(found, "steps", self._steps, steps, len(steps.episodes))
         now = time.monotonic()
         for account in self._accounts.values():
@@ -143,19 +150,14 @@ class Encoder:
             account = self._accounts[worker, agent] = Account(worker, agent, self._first_episode)
         return account
 
-    def _count_at_once(self, records: Sequence[Any], ended: list[dict[str, Any]]) -> _Steps | None:
-        """Count steps of the emitter's own agent that give no numbers themselves; None when there are others among them."""
-        if set(map(type, records)) != {tuple}:
+    def _count_at_once(self, part: Columns | list[Any], ended: list[dict[str, Any]]) -> _Steps | None:
+        """Count steps of one agent that give no numbers themselves; None when there are others among them."""
+        columns = part if isinstance(part, Columns) else _columns(part)
+        if columns is None:
             return None
-        columns = list(zip(*records, strict=True))
-        number = len(records)
-        if any(columns[at].count(None) != number for at in (_EPISODE, _INDEX, _AGENT)):
-            return None
-        further = columns[_FURTHER]
-        if further.count(None) != number and any(fields and "worker_id" in fields for fields in further):
-            return None
-        times, rewards, terminated, truncated, final = (columns[at] for at in (0, 2, 4, 5, _FINAL))
-        account = self._account(None, None)
+        times, _, rewards, _, terminated, truncated = columns.core
+        number, final = len(times), columns.finals
+        account = self._account(None, columns.agent_id)
         episodes = np.empty(number, np.int64)
         indices = np.arange(number, dtype=np.int64)
         begin = 0
@@ -171,7 +173,8 @@ class Encoder:
             account.step += end + 1 - begin
             account.total = sum(numbers[begin : end + 1], account.total)
             self._flush(account, ended)
-            account.end(times[end], terminated=bool(terminated[end]), truncated=bool(truncated[end]), final=final[end])
+            last = None if final is None else final[end]
+            account.end(times[end], terminated=bool(terminated[end]), truncated=bool(truncated[end]), final=last)
             begin = end + 1
         if begin < number:
             self._flush(account, ended)
@@ -213,7 +216,7 @@ class Encoder:
             if terminated or truncated:
                 account.end(record[0], terminated=bool(terminated), truncated=bool(truncated), final=final)
         workers, agents = [account.worker_id for account in accounts], [account.agent_id for account in accounts]
-        return _Steps(list(zip(*rows, strict=True)), workers, agents, episodes, indices)
+        return _Steps(_transposed(rows), workers, agents, episodes, indices)
 
     @staticmethod
     def _flush(account: Account, ended: list[dict[str, Any]]) -> None:
@@ -246,10 +249,10 @@ class Encoder:
     # -- steps -------------------------------------------------------------------------------------------------------
 
     def _steps(self, steps: _Steps) -> pa.RecordBatch:
-        further = steps.columns[_FURTHER]
-        extras = [fields or _NOTHING for fields in further] if any(further) else None
+        columns = steps.columns
+        extras = None if columns.further is None else [fields or _NOTHING for fields in columns.further]
         if self._summary:
-            steps.columns[_OBSERVATION] = [_summary(value) for value in steps.columns[_OBSERVATION]]
+            columns.core[_OBSERVATION] = [_summary(value) for value in columns.core[_OBSERVATION]]
         payloads = self._painted(steps, extras)
         try:
             return self._at_once(steps, extras, payloads)
@@ -258,11 +261,17 @@ class Encoder:
 
     def _painted(self, steps: _Steps, extras: Sequence[dict[str, Any]] | None) -> Sequence[Any] | None:
         """Return the render payloads, made where that was left to us; None when there are none."""
-        drawings = steps.columns[_DRAWING]
-        if drawings.count(None) == len(drawings):
+        drawings = steps.columns.drawings
+        if drawings is None:
             return None if extras is None else [fields.get("render_payload") for fields in extras]
+        actions, terminated, truncated = (steps.columns.core[at] for at in (1, 4, 5))
+        painters = {None if drawing is None else drawing[0] for drawing in drawings}
+        if len(painters) == 1 and isinstance(painter := painters.pop(), Remembering):
+            subjects = [drawing[1] for drawing in drawings]
+            made = painter.remembered(subjects, actions, terminated, truncated)
+            if None not in made:
+                return _Texts(made)
         found: list[Any] = []
-        actions, terminated, truncated = (steps.columns[at] for at in (1, 4, 5))
         for drawing, action, ends, cut_off in zip(drawings, actions, terminated, truncated, strict=True):
             if drawing is None:
                 found.append(None)
@@ -278,7 +287,7 @@ class Encoder:
     def _at_once(
         self, steps: _Steps, extras: list[dict[str, Any]] | None, payloads: Sequence[Any] | None
     ) -> pa.RecordBatch:
-        times, actions, rewards, observations, terminated, truncated = steps.columns[:6]
+        times, actions, rewards, observations, terminated, truncated = steps.columns.core
         number = len(times)
         names = set().union(*extras) if extras else set()
         get = _getter(extras, names)
@@ -339,7 +348,7 @@ class Encoder:
         """Return the same by way of events, as :mod:`~live_telemetry_widget.normalize` takes them from printed lines."""
         names = ("ts_unix_ns", "action", "reward", "observation", "terminated", "truncated")
         events: list[dict[str, Any]] = []
-        for i, values in enumerate(zip(*steps.columns[: len(names)], strict=True)):
+        for i, values in enumerate(zip(*steps.columns.core, strict=True)):
             fields = {name: value for name, value in extras[i].items() if name != "render_payload"} if extras else {}
             event = {name: self._plain(value) for name, value in fields.items()}
             event |= {name: self._plain(value) for name, value in zip(names, values, strict=True)}
@@ -358,6 +367,10 @@ class Encoder:
         """Return values as JSON texts: those of one kind at once."""
         if values.__class__ is _Texts:
             return _texts(values)
+        if isinstance(values, Arrays):
+            stacked = values.stacked()
+            texts = None if stacked is None else _lists(stacked)
+            return self._documents(list(values)) if texts is None else texts
         kinds = set(map(type, values))
         kinds.discard(type(None))
         if not kinds:
@@ -427,10 +440,57 @@ class Encoder:
     # -- episodes ----------------------------------------------------------------------------------------------------
 
     def _episodes(self, events: Sequence[dict[str, Any]]) -> pa.RecordBatch:
+        try:
+            batch = self._episodes_at_once(events)
+        except _NOT_OF_A_KIND:
+            batch = None
+        if batch is not None:
+            return batch
         plain = [{name: self._plain(value) for name, value in event.items()} for event in events]
         batch, problems = normalize.episodes_from_events(plain, run_id=self.run_id)
         self._count(problems)
         return batch
+
+    def _episodes_at_once(self, events: Sequence[dict[str, Any]]) -> pa.RecordBatch | None:
+        """Return records of which each says all that one usually does; None when there are others among them."""
+        number = len(events)
+        columns: dict[str, list[Any]] = {}
+        for name, kind in zip(_SAID, _SAID_TYPES, strict=True):
+            columns[name] = [event.get(name) for event in events]
+            if set(map(type, columns[name])) != {kind}:
+                return None
+        counts = pa.array(columns["steps"], pa.int64())
+        numbers = pa.array(columns["episode"], pa.int64())
+        totals = np.array(columns["total_reward"], np.float64)
+        if min(columns["steps"]) < 0 or min(columns["episode"]) < 0 or not np.isfinite(totals).all():
+            return None
+        core = [
+            _constant(self.run_id, number),
+            _labels(columns["worker_id"], number),
+            _labels(columns["agent_id"], number),
+            numbers,
+            pa.array(columns["ts_unix_ns"], TIMESTAMP),
+            pa.array(totals),
+            counts,
+            pa.array(columns["terminated"], pa.bool_()),
+            pa.array(columns["truncated"], pa.bool_()),
+            pa.nulls(number, pa.string()),
+            pa.array(np.zeros(number, np.uint64)),
+        ]
+        fields: list[pa.Field] = []
+        arrays: list[pa.Array] = []
+        if any(len(event) > len(_SAID) for event in events):
+            extras = [{name: value for name, value in event.items() if name not in _SAID} for event in events]
+            if not _ELSEWHERE.isdisjoint(set().union(*extras)):
+                return None
+            for row in extras:
+                for name, value in row.items():
+                    if value.__class__ not in PLAIN:
+                        row[name] = self._plain(value)
+            problems: list[Problem] = []
+            fields, arrays = _further.columns(extras, EPISODES.names, problems)
+            self._count(problems)
+        return pa.RecordBatch.from_arrays([*core, *arrays], schema=pa.schema([*EPISODES, *fields]))
 
     def _bounded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the batch without texts that no message of the wire could hold."""
@@ -450,6 +510,49 @@ class Encoder:
 
 class _Texts(list[Any]):
     """JSON texts, as against texts to be told as JSON."""
+
+
+def _columns(records: Sequence[Any]) -> Columns | None:
+    """Return records as columns, when all are steps of the emitter's own agent that give no numbers themselves."""
+    if set(map(type, records)) != {tuple}:
+        return None
+    columns = list(zip(*records, strict=True))
+    number = len(records)
+    if any(columns[at].count(None) != number for at in (_EPISODE, _INDEX, _AGENT)):
+        return None
+    further = columns[_FURTHER]
+    if further.count(None) != number and any(fields and "worker_id" in fields for fields in further):
+        return None
+    return _chosen(columns)
+
+
+def _transposed(records: Sequence[Any]) -> Columns:
+    return _chosen(list(zip(*records, strict=True))) if records else Columns([()] * _CORE)
+
+
+def _chosen(columns: list[Any]) -> Columns:
+    further, drawings = columns[_FURTHER], columns[_DRAWING]
+    return Columns(
+        columns[:_CORE],
+        further if any(further) else None,
+        None if drawings.count(None) == len(drawings) else drawings,
+        columns[_FINAL],
+    )
+
+
+def _records(columns: Columns) -> list[Any]:
+    """Undo :func:`_columns`."""
+    number = len(columns.core[0])
+    nothing = [None] * number
+    rest = (
+        nothing,
+        nothing,
+        [columns.agent_id] * number,
+        columns.further or nothing,
+        columns.drawings or nothing,
+        columns.finals or nothing,
+    )
+    return list(zip(*columns.core, *rest, strict=True))
 
 
 def _getter(extras: list[dict[str, Any]] | None, names: set[str]) -> Callable[[str], Sequence[Any] | None]:
@@ -502,17 +605,22 @@ def _action_labels(values: Sequence[Any]) -> pa.Array:
 
 
 def _array_texts(values: Sequence[Any]) -> pa.Array | None:
-    """Return arrays of numbers of one shape, of at most one dimension, as JSON lists; None when they are something else.
+    """Return arrays of numbers of one shape, of at most one dimension, as JSON lists; None when they are something else."""
+    kept = [value for value in values if value is not None]
+    shape, dtype = kept[0].shape, kept[0].dtype
+    if len(kept) != len(values) or any(value.shape != shape or value.dtype != dtype for value in kept):
+        return None
+    return _lists(np.stack(kept)) if len(shape) <= 1 else None
+
+
+def _lists(stacked: np.ndarray[Any, Any]) -> pa.Array | None:
+    """Return an array's rows, numbers or lists of them, as JSON; None when they are something else.
 
     Floats are as short as their own type allows: 0.1 of 32 bits is 0.1.
     """
-    kept = [value for value in values if value is not None]
-    shape, dtype = kept[0].shape, kept[0].dtype
-    if len(kept) != len(values) or len(shape) > 1 or dtype.kind not in "iuf":
+    shape, dtype = stacked.shape[1:], stacked.dtype
+    if len(shape) > 1 or dtype.kind not in "iuf":
         return None
-    if any(value.shape != shape or value.dtype != dtype for value in kept):
-        return None
-    stacked = np.stack(kept)
     if dtype.kind == "f" and not np.isfinite(stacked).all():
         return None  # JSON has no word for them; Python's has, and it is not Arrow's
     if dtype == np.float16:
@@ -520,7 +628,7 @@ def _array_texts(values: Sequence[Any]) -> pa.Array | None:
     flat = pa.array(np.ascontiguousarray(stacked).reshape(-1)).cast(pa.string())
     if not shape:
         return flat
-    offsets = pa.array(np.arange(len(kept) + 1, dtype=np.int32) * shape[0])
+    offsets = pa.array(np.arange(len(stacked) + 1, dtype=np.int32) * shape[0])
     lists = pa.ListArray.from_arrays(offsets, flat)
     return pc.binary_join_element_wise("[", pc.binary_join(lists, ","), "]", "")
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 import base64
 import io
 import json
-from typing import Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from live_telemetry_widget.errors import MissingPackageError
-from live_telemetry_widget.worker.records import Painter
+from live_telemetry_widget.worker.records import Painter, Remembering
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Format = Literal["png", "webp"]
 
@@ -23,7 +26,7 @@ _REMEMBERED: Final = 20_000
 _RGB: Final = 3
 
 
-class Board(Painter):
+class Board(Remembering):
     """A toy-text game: FrozenLake, CliffWalking, Taxi or Blackjack.
 
     Parameters
@@ -47,6 +50,10 @@ class Board(Painter):
         self.family = family
         self.rows = rows
         self._made: dict[tuple[Any, ...], str] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Become, in another process, one that remembers what it has made itself."""
+        return Board, (self.game_id, self.family, self.rows)
 
     @classmethod
     def of(cls, env: Any) -> Self | None:  # noqa: ANN401 - an environment of anybody's making
@@ -97,6 +104,17 @@ class Board(Painter):
             if len(self._made) < _REMEMBERED:
                 self._made[key] = made
         return made
+
+    def remembered(
+        self, subjects: Sequence[Any], actions: Sequence[Any], terminated: Sequence[Any], truncated: Sequence[Any]
+    ) -> list[str | None]:
+        """Return the payloads as JSON, most of them without a call each; Nones when one cannot be made."""
+        keys = list(zip(subjects, actions, terminated, truncated, strict=True))
+        try:
+            found: list[str | None] = list(map(self._made.get, keys))
+            return [text or self.paint(*key) for text, key in zip(found, keys, strict=True)] if None in found else found
+        except (TypeError, ValueError, IndexError):  # said where each is made by itself
+            return [None] * len(keys)
 
 
 class MiniGrid(Painter):
