@@ -13,8 +13,7 @@ from live_telemetry_widget import normalize
 from live_telemetry_widget.client import RunDetails
 from live_telemetry_widget.feed import Link, RunFeed
 from live_telemetry_widget.lens import AgentFrames
-from live_telemetry_widget.view import episode_question
-from live_telemetry_widget.view import questions
+from live_telemetry_widget.view import episode_question, questions
 from live_telemetry_widget.view.artist import Artist
 from live_telemetry_widget.view.layers_question import Layers
 
