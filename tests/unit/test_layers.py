@@ -37,6 +37,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_unpacked",
         "_rows",
         "_summaries",
+        "_stretches",
         "_credit",
         "_lock",
     ),
@@ -56,7 +57,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "pettingzoo",
         "sb3",
     ),
-    ("about", "stats", "exchange", "bridge", "report", "view"),
+    ("about", "progress", "stats", "exchange", "bridge", "report", "view"),
     ("live", "run"),
     ("session", "watch", "embedded", "listing", "commands", "report_command", "cli", "__main__", "__init__"),
 )
