@@ -84,10 +84,12 @@ export function makeStatus(run: RunState, root: HTMLElement, clock: Clock = brow
       rate.element.hidden = run.lost !== "" || key === "reconnecting";
       const lacking = missingText(state);
       say(missing, lacking);
-      missing.title = plain((state?.problems ?? [])
-        .filter(isGap)
-        .map(({ detail }) => detail)
-        .join(", true); ");
+      missing.title = plain(
+        (state?.problems ?? [])
+          .filter(isGap)
+          .map(({ detail }) => detail)
+          .join("; "),
+      );
       showProblems(state?.problems ?? []);
       progress.show(state);
       const said = noticeOf(run);
