@@ -28,8 +28,6 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
   const element = make("figure", "ltw-grid");
   element.tabIndex = 0;
   element.setAttribute("aria-label", "Picture and replay; ? for keys");
-  // JupyterLab's own keys are not for what happens in here.
-  element.dataset.lmSuppressShortcuts = "true";
   const stage = make("div", "ltw-stage ltw-shots");
   const nothing = make("p", "ltw-nothing");
 

@@ -17,7 +17,6 @@ export function makeTableBar(page: Page, clock: Clock = browserClock): View {
   const states: TableState[] = [page.tables.steps, page.tables.episodes];
   const element = document.createElement("div");
   element.className = "ltw-bar";
-  element.dataset.lmSuppressShortcuts = "true";
 
   const filter = field("Filter rows, as in: reward > 0 and steps < 10", "filter", "ltw-filter");
   filter.spellcheck = false;

@@ -67,7 +67,6 @@ export function makeTable(page: Page, options: TableOptions): TableView {
   const element = document.createElement("div");
   element.className = "ltw-table";
   element.dataset.testid = `ltw-${table}-table`;
-  element.dataset.lmSuppressShortcuts = "true";
   const nothing = document.createElement("p");
   nothing.className = "ltw-nothing";
   const grid = document.createElement("regular-table");

@@ -33,6 +33,8 @@ export function renderView(page: Page, model: Pick<Model, "get" | "on" | "off">,
   const root = document.createElement("section");
   root.className = "ltw";
   root.dataset.testid = "ltw-root";
+  // JupyterLab's own keys are not for what happens in here.
+  root.dataset.lmSuppressShortcuts = "true";
   const frame = document.createElement("div");
   frame.className = "ltw-frame";
   root.append(frame);
@@ -50,7 +52,7 @@ export function renderView(page: Page, model: Pick<Model, "get" | "on" | "off">,
   const controls = makeControls(page);
   status.element.firstElementChild?.after(controls.element);
   const grid = makeGrid(page, theme);
-  const chart = makeChart(run, theme);
+  const chart = makeChart(page, theme);
   const steps = makeSteps(page);
   const episodes = makeEpisodes(page);
   const bar = makeTableBar(page);

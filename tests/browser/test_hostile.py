@@ -60,7 +60,8 @@ STATIC = ELEMENTS | {"STRONG", "CAPTION", "RECT", "POLYLINE", "POLYGON", "UL", "
 LOOK = """
 (root) => {
     const all = [root, ...root.querySelectorAll("*")];
-    const names = new Set(all.map((e) => e.tagName.toUpperCase()));
+    // A value in the legend is the one thing that we make bold.
+    const names = new Set(all.filter((e) => !e.matches(".ltw-legend-item > b")).map((e) => e.tagName.toUpperCase()));
     const bad = all.flatMap((e) => [...e.attributes])
         .filter(({ name, value }) => /^(on|href|src|xlink|formaction|action|data$|autofocus)/i.test(name) || /javascript:/i.test(value) && name === "style");
     return [[...names], bad.map(({ name, value }) => `${name}=${value}`)];

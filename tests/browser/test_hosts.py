@@ -231,7 +231,9 @@ def test_nothing_inline_no_eval_and_no_global_is_needed(
         f"<style>{style}</style>", '<script src="before.js"></script><link rel="stylesheet" href="report.css">'
     )
     page_text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page_text)
-    page_text = re.sub(r'(<div id="ltw-static">).*?</div>\n<script', r"\1</div>\n<script", page_text, flags=re.DOTALL)
+    page_text = re.sub(
+        r'(<div id="ltw-static">).*?</div></main>\n<script', r"\1</div></main>\n<script", page_text, flags=re.DOTALL
+    )
     (tmp_path / "strict.html").write_text(page_text, encoding="utf-8")
     # A file that is all in one has a policy of its own, which a server may say once more.
     own, bare = (

@@ -278,8 +278,8 @@ class _Page:
         script = self._parts["report.js"]
         policy = sheet.policy(self._parts["report.css"], script)
         body = (
-            f'<h1>{fallback.escaped(taken.title, 200)}</h1><div id="ltw-notes"><p>{fallback.escaped(self._notes[0], 400)}</p></div>'
-            f'<main id="ltw-view"></main><div id="ltw-static">{fallback.html_of(taken)}</div>'
+            f'<header><h1>{fallback.escaped(taken.title, 200)}</h1><div id="ltw-notes"><p>{fallback.escaped(self._notes[0], 400)}</p></div></header>'
+            f'<main><div id="ltw-view"></div><div id="ltw-static">{fallback.html_of(taken)}</div></main>'
         )
         return sheet.document(
             f"Report of run {taken.title}",

@@ -69,7 +69,7 @@ def _html(taken: Facts, episodes: pa.Table, notes: list[str]) -> str:
         "<h2>Episodes</h2>",
         fallback.table("Episodes", episodes, episodes.slice(0, 0), episodes.num_rows, _COLUMNS),
     ]
-    return document(f"Report of run {taken.title}", policy(_STYLE), _STYLE, "\n".join(parts))
+    return document(f"Report of run {taken.title}", policy(_STYLE), _STYLE, "<main>" + "\n".join(parts) + "</main>")
 
 
 def policy(style: str, script: str = "") -> str:
