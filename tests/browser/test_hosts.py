@@ -135,8 +135,8 @@ def test_marimo_shows_a_run_and_hears_what_is_chosen(
     with (tmp_path / "log").open("wb") as log:
         processes(command, cwd=tmp_path, stdout=log, stderr=log, env={**os.environ, **places})
     said = functools.partial((tmp_path / "log").read_text, errors="replace")
-    wait_for(lambda: re.search(r"URL: http://\S+:\d+\s", said()), "the address of marimo", 60)
-    address = f"http://127.0.0.1:{re.findall(r'URL: http://[^ ]+:([0-9]+)', said())[0]}"
+    wait_for(lambda: re.search(r"URL: \S+:\d+\s", said()), "the address of marimo", 60)
+    address = f"http://127.0.0.1:{re.findall(r'URL: \S+:([0-9]+)', said())[0]}"
     context = browser.new_context(viewport={"width": 1280, "height": 1400})
     try:
         page = context.new_page()
