@@ -136,7 +136,8 @@ def test_marimo_shows_a_run_and_hears_what_is_chosen(
         processes(command, cwd=tmp_path, stdout=log, stderr=log, env={**os.environ, **places})
     said = functools.partial((tmp_path / "log").read_text, errors="replace")
     wait_for(lambda: re.search(r"URL: \S+:\d+\s", said()), "the address of marimo", 60)
-    address = f"http://127.0.0.1:{re.findall(r'URL: \S+:([0-9]+)', said())[0]}"
+    port = re.findall(r"URL: \S+:([0-9]+)", said())[0]
+    address = f"http://127.0.0.1:{port}"
     context = browser.new_context(viewport={"width": 1280, "height": 1400})
     try:
         page = context.new_page()
