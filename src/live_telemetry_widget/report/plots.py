@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pandas as pd
 
+from live_telemetry_widget._plain import plain
 from live_telemetry_widget.errors import NoDataError
 from live_telemetry_widget.report import places
 
@@ -123,7 +124,7 @@ class Plots:
         many = len(streams) > 1
         for i, ((worker, agent), rows) in enumerate(streams):
             colour = _COLOURS[i % len(_COLOURS)]
-            who = _plain(" ".join(part for part in (str(worker), str(agent)) if part)) or "agent"
+            who = _text(" ".join(part for part in (str(worker), str(agent)) if part)) or "agent"
             for trace in _points(rows, name, colour):
                 figure.add_trace(trace.update(legendgroup=who, showlegend=False))
             line = _thinned(rows)
@@ -299,9 +300,9 @@ class Plots:
         name = str(self._feed.config.get("run_name") or self._feed.run_id)
         return figure.update_layout(
             template="plotly_white",
-            title={"text": f"{title}: {_plain(name)}", "x": 0.02},
-            xaxis_title=x,
-            yaxis_title=y,
+            title={"text": _text(f"{title}: {name}"), "x": 0.02},
+            xaxis_title=_text(x),
+            yaxis_title=_text(y),
             height=380,
             margin={"l": 60, "r": 20, "t": 50, "b": 50},
             colorway=list(_COLOURS),
@@ -337,14 +338,14 @@ def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _letter(tile: str) -> str:
-    return "" if tile in " .Fo" else _plain(tile)
+    return "" if tile in " .Fo" else _text(tile)
 
 
-def _plain(text: str) -> str:
-    """Return a text in which plotly finds no markup."""
-    return text.replace("&", "&amp;").replace("<", "&lt;")[:200]
+def _text(text: str) -> str:
+    """Return a text in which plotly finds no markup, and MathJax, where a page has it, no formula."""
+    return plain(text[:200]).replace("&", "&amp;").replace("<", "&lt;").replace("$", "&#36;")
 
 
 def _arrow(action: str) -> str:
     known = {"left": "←", "right": "→", "up": "↑", "down": "↓", "west": "←", "east": "→", "north": "↑", "south": "↓"}
-    return known.get(action, _plain(action))
+    return known.get(action, _text(action))
