@@ -15,7 +15,9 @@ import random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import grpc
+import grpc.experimental
 
+from live_telemetry_widget import _messages
 from live_telemetry_widget._credit import Credit
 from live_telemetry_widget._names import DEFAULT_ADDRESS
 from live_telemetry_widget.batches import COMPRESSION_NUMBERS, KIND_NUMBERS, compression_for
@@ -30,6 +32,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 MAX_MESSAGE: Final = 64 * 1024 * 1024
+_SERVICE: Final = "/gymgui.trainer.TrainerService"
 _PORTS: Final = 65_536
 _CALL_TIMEOUT: Final = 10.0
 
@@ -220,13 +223,11 @@ class TrainerClient:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._trainer = trainer_pb2_grpc.TrainerServiceStub(self._channel)
         self._telemetry = telemetry_pb2_grpc.TelemetryServiceStub(self._channel)
-        service = "/gymgui.trainer.TrainerService"
         self._steps = self._channel.unary_stream(
-            f"{service}/StreamRunSteps", request_serializer=trainer_pb2.StreamStepsRequest.SerializeToString
+            f"{_SERVICE}/StreamRunSteps", request_serializer=trainer_pb2.StreamStepsRequest.SerializeToString
         )
-        self._episodes = self._channel.unary_stream(
-            f"{service}/StreamRunEpisodes", request_serializer=trainer_pb2.StreamEpisodesRequest.SerializeToString
-        )
+        # Made when it is first needed: most daemons that this client meets send batches.
+        self._by_thread: grpc.Channel | None = None
         self._generation: Generation | None = None
         self._ours: bool | None = None
         #: Whether the daemon streams batches, as far as is known.
@@ -240,6 +241,8 @@ class TrainerClient:
 
     async def close(self) -> None:
         """Close the channel and end its streams."""
+        if self._by_thread is not None:
+            self._by_thread.close()
         await self._channel.close()
 
     async def generation(self) -> Generation:
@@ -280,10 +283,6 @@ class TrainerClient:
         """
         return self._raw(self._steps(trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq)))
 
-    def stream_episodes(self, run_id: str, since_seq: int) -> AsyncGenerator[bytes]:
-        """Yield a run's episodes likewise: RunEpisode messages, unparsed."""
-        return self._raw(self._episodes(trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq)))
-
     async def _raw(self, call: Any) -> AsyncGenerator[bytes]:  # noqa: ANN401 - gRPC's calls have no types
         """Yield the messages of a call, and end it."""
         try:
@@ -296,8 +295,8 @@ class TrainerClient:
 
     async def stream_rows(
         self, kind: Kind, run_id: str, since_seq: int, traffic: Traffic
-    ) -> AsyncGenerator[bytes | Received]:
-        """Yield a run's rows: in batches where the daemon has them and keeps its numbers, else as :meth:`stream_steps` does.
+    ) -> AsyncGenerator[list[bytes] | list[Received]]:
+        """Yield a run's rows: a batch at a time where the daemon has them and keeps its numbers, else messages as :meth:`stream_steps` does, all that have come.
 
         Only our own daemon keeps its numbers over a restart; in another's a number that was seen may name a new row, so its rows are read from the
         start.
@@ -307,7 +306,7 @@ class TrainerClient:
                 try:
                     async with contextlib.aclosing(self._stream_batches(kind, run_id, since_seq, traffic)) as stream:
                         async for received in stream:
-                            yield received
+                            yield [received]
                 except UnknownCallError:
                     self._batches = False
                 else:
@@ -315,12 +314,26 @@ class TrainerClient:
         else:
             since_seq = 0
         traffic.wire = "messages"
-        single = self.stream_steps if kind == "steps" else self.stream_episodes
-        async with contextlib.aclosing(single(run_id, since_seq)) as messages:
-            async for raw in messages:
-                traffic.messages += 1
-                traffic.nbytes += len(raw)
-                yield raw
+        async with contextlib.aclosing(_messages.messages(self._call_by_thread(kind, run_id, since_seq))) as lists:
+            with self._translated():
+                async for found in lists:
+                    traffic.messages += len(found)
+                    traffic.nbytes += sum(map(len, found))
+                    yield found
+
+    def _call_by_thread(self, kind: Kind, run_id: str, since_seq: int) -> Any:  # noqa: ANN401
+        """Begin a stream of messages that a thread is to read."""
+        if self._by_thread is None:
+            single = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
+            self._by_thread = grpc.insecure_channel(self.address, options=(*CHANNEL_OPTIONS, single))
+        name, request = ("StreamRunSteps", trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq))
+        if kind == "episodes":
+            name, request = (
+                "StreamRunEpisodes",
+                trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq),
+            )
+        stream = self._by_thread.unary_stream(f"{_SERVICE}/{name}", request_serializer=type(request).SerializeToString)
+        return stream(request)
 
     async def _stream_batches(
         self, kind: Kind, run_id: str, since_seq: int, traffic: Traffic
@@ -416,10 +429,10 @@ class TrainerClient:
     def _translated(self):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a context manager for this class alone
         try:
             yield
-        except grpc.aio.AioRpcError as error:
+        except grpc.RpcError as error:  # of either kind of channel
             raise self._error(error) from None
 
-    def _error(self, error: grpc.aio.AioRpcError) -> ConnectError | DaemonError:
+    def _error(self, error: grpc.RpcError) -> ConnectError | DaemonError:
         code, details = error.code(), error.details() or "no details"
         if code == grpc.StatusCode.UNAVAILABLE:
             return ConnectError(

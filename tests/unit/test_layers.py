@@ -39,6 +39,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_summaries",
         "_stretches",
         "_credit",
+        "_messages",
         "_lock",
     ),
     ("normalize", "batches", "store", "client", "query", "decode", "gridpaint"),
