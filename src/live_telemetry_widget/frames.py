@@ -132,6 +132,9 @@ class RunFrames:
         self._changed = array.array("q")
         # Ordinals of episodes whose record and steps contradict each other.
         self._unsound: dict[int, None] = {}
+        # Ordinals of episodes that have not ended, and how many there are of each (worker, agent).
+        self._running: set[int] = set()
+        self._running_of: collections.Counter[tuple[str, str]] = collections.Counter()
         self._agents: dict[str, None] = {}
         # Episodes by (agent, number), once there are both named and unnamed workers.
         self._namesakes: dict[tuple[str, int], list[Episode]] | None = None
@@ -327,6 +330,8 @@ class RunFrames:
         episode = Episode(len(self._order), worker, agent, number)
         self._enter(episode)
         self._order.append(episode)
+        self._running.add(episode.ordinal)
+        self._running_of[worker, agent] += 1
         self._agents[agent] = None
         self._gaps.add_number(worker, agent, number)
         if self._namesakes is not None:
@@ -398,6 +403,9 @@ class RunFrames:
         """Give an episode of a worker that was not named its worker."""
         del self._episodes[episode.worker_id, episode.agent_id][episode.number]
         self._gaps.forget_stream(episode)
+        if episode.ordinal in self._running:
+            self._running_of[episode.worker_id, episode.agent_id] -= 1
+            self._running_of[worker, episode.agent_id] += 1
         episode.worker_id = worker
         self._enter(episode)
         self._ascending = False  # its place is that of when it was first seen
@@ -449,6 +457,9 @@ class RunFrames:
                 last_first = dict.fromkeys(reversed(self._changed))
                 self._changed = array.array("q", reversed(last_first))
         self._gaps.look_at(episode)
+        if (episode.terminated or episode.truncated or episode.record) and episode.ordinal in self._running:
+            self._running.discard(episode.ordinal)
+            self._running_of[episode.worker_id, episode.agent_id] -= 1
         if episode.sound:
             self._unsound.pop(episode.ordinal, None)
         else:
@@ -474,6 +485,15 @@ class RunFrames:
     def episode_count(self) -> int:
         """How many episodes are known, by their steps or their record."""
         return len(self._order)
+
+    def ended_episodes(self, agent_id: str | None = None) -> list[int]:
+        """Return how many episodes have ended, of each agent of each worker, in order of first sight; of one agent if that is said."""
+        with self._lock:
+            return [
+                len(numbers) - self._running_of[stream]
+                for stream, numbers in self._episodes.items()
+                if numbers and agent_id in {None, stream[1]}
+            ]
 
     @property
     def record_count(self) -> int:

@@ -45,6 +45,16 @@ def key(event: dict[str, Any]) -> tuple[str, str, int, int]:
     return event["worker_id"], event["agent_id"], event["episode"], event["step_index"]
 
 
+def ended(frames: RunFrames) -> list[int]:
+    """Return how many episodes of each agent of each worker have ended, as the table says."""
+    rows = frames.episodes_table().to_pylist()
+    counts: dict[tuple[str, str], int] = {}
+    for row in rows:
+        counts.setdefault((row["worker_id"], row["agent_id"]), 0)
+        counts[row["worker_id"], row["agent_id"]] += row["outcome"] != "Running"
+    return sorted(counts.values())
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), streams=st.integers(1, 4), episodes=st.integers(1, 4), length=st.integers(1, 12))
 def test_any_history_of_copies_gives_the_published_run(
@@ -61,6 +71,7 @@ def test_any_history_of_copies_gives_the_published_run(
         lacks = data.draw(st.sets(st.sampled_from(OPTIONAL)))
         poor = [{name: value for name, value in event.items() if name not in lacks} for event in part]
         frames.append_steps(normalize.steps_from_events(poor).batch)
+        assert sorted(frames.ended_episodes()) == ended(frames)
         delta = frames.since(cursor, 10_000, 10_000)
         seen += delta.steps.num_rows
         cursor = delta.cursor

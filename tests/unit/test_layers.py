@@ -58,7 +58,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "pettingzoo",
         "sb3",
     ),
-    ("about", "stats", "exchange", "bridge", "report", "view"),
+    ("about", "progress", "stats", "exchange", "bridge", "report", "view"),
     ("live", "run"),
     ("session", "watch", "embedded", "listing", "commands", "report_command", "cli", "__main__", "__init__"),
 )
