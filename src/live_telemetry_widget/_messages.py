@@ -12,13 +12,16 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
+import grpc.experimental
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
 #: So many messages, or bytes of them, wait for the loop; then the thread does, and HTTP/2 has the daemon wait.
 _MOST: Final = 4_096
 _MOST_BYTES: Final = 32 * 1024 * 1024
+#: Without it, each call has a thread more, which is what costs.
+_BY_ITS_READER: Final = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
 
 
 class _Box:
@@ -39,6 +42,8 @@ class _Box:
         held = self._held
         try:
             for raw in call:
+                if self._closed:
+                    continue  # to the end, or the connection stays
                 held.append(raw)
                 self._came += len(raw)
                 if not self._told:
@@ -88,27 +93,40 @@ class _Box:
                     raise self._error
                 return []
 
-    async def close(self, call: Any) -> None:  # noqa: ANN401
-        """End the call, and wait until the thread is at its end."""
+    async def close(self, channel: grpc.Channel) -> None:
+        """End the call with its channel, and wait until the thread is at its end."""
         self._closed = True
         self._room.set()
-        call.cancel()
+        channel.close()
         await self._ended.wait()
 
 
-async def messages(call: Any) -> AsyncGenerator[list[bytes]]:  # noqa: ANN401
-    """Yield the messages of a synchronous call, unparsed, and end it.
+async def read(
+    address: str, options: Sequence[tuple[str, object]], method: str, request: bytes
+) -> AsyncGenerator[list[bytes]]:
+    """Yield the messages that a daemon streams, unparsed.
+
+    Parameters
+    ----------
+    address
+        ``"host:port"``, to which a channel of its own is made.
+    options
+        Of the channel.
+    method, request
+        What is called, and with what.
 
     Raises
     ------
     grpc.RpcError
-        It has failed.
+        It has failed, or has come to an end that it was not meant to have.
     """
     box = _Box()
-    thread = threading.Thread(target=box.fill, args=(call,), name="live-telemetry-messages", daemon=True)
-    thread.start()
+    channel = grpc.insecure_channel(address, options=(*options, _BY_ITS_READER))
+    # A channel for each call, and the call is never cancelled by itself: gRPC 1.85 would forget to close the connection of one that is.
+    call = channel.unary_stream(method)(request)
+    threading.Thread(target=box.fill, args=(call,), name="live-telemetry-messages", daemon=True).start()
     try:
         while found := await box.take():
             yield found
     finally:
-        await box.close(call)
+        await box.close(channel)

@@ -15,7 +15,6 @@ import random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import grpc
-import grpc.experimental
 
 from live_telemetry_widget import _messages
 from live_telemetry_widget._credit import Credit
@@ -33,6 +32,10 @@ _LOG: Final = logging.getLogger(__name__)
 
 MAX_MESSAGE: Final = 64 * 1024 * 1024
 _SERVICE: Final = "/gymgui.trainer.TrainerService"
+_REQUESTS: Final[dict[Kind, Any]] = {
+    "steps": trainer_pb2.StreamStepsRequest,
+    "episodes": trainer_pb2.StreamEpisodesRequest,
+}
 _PORTS: Final = 65_536
 _CALL_TIMEOUT: Final = 10.0
 
@@ -226,8 +229,6 @@ class TrainerClient:
         self._steps = self._channel.unary_stream(
             f"{_SERVICE}/StreamRunSteps", request_serializer=trainer_pb2.StreamStepsRequest.SerializeToString
         )
-        # Made when it is first needed: most daemons that this client meets send batches.
-        self._by_thread: grpc.Channel | None = None
         self._generation: Generation | None = None
         self._ours: bool | None = None
         #: Whether the daemon streams batches, as far as is known.
@@ -240,9 +241,7 @@ class TrainerClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the channel and end its streams."""
-        if self._by_thread is not None:
-            self._by_thread.close()
+        """Close the channel and end its streams; those of messages end with whoever reads them."""
         await self._channel.close()
 
     async def generation(self) -> Generation:
@@ -314,26 +313,15 @@ class TrainerClient:
         else:
             since_seq = 0
         traffic.wire = "messages"
-        async with contextlib.aclosing(_messages.messages(self._call_by_thread(kind, run_id, since_seq))) as lists:
+        request = _REQUESTS[kind](run_id=run_id, since_seq=since_seq)
+        method = f"{_SERVICE}/{'StreamRunSteps' if kind == 'steps' else 'StreamRunEpisodes'}"
+        lists = _messages.read(self.address, CHANNEL_OPTIONS, method, request.SerializeToString())
+        async with contextlib.aclosing(lists):
             with self._translated():
                 async for found in lists:
                     traffic.messages += len(found)
                     traffic.nbytes += sum(map(len, found))
                     yield found
-
-    def _call_by_thread(self, kind: Kind, run_id: str, since_seq: int) -> Any:  # noqa: ANN401
-        """Begin a stream of messages that a thread is to read."""
-        if self._by_thread is None:
-            single = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
-            self._by_thread = grpc.insecure_channel(self.address, options=(*CHANNEL_OPTIONS, single))
-        name, request = ("StreamRunSteps", trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq))
-        if kind == "episodes":
-            name, request = (
-                "StreamRunEpisodes",
-                trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq),
-            )
-        stream = self._by_thread.unary_stream(f"{_SERVICE}/{name}", request_serializer=type(request).SerializeToString)
-        return stream(request)
 
     async def _stream_batches(
         self, kind: Kind, run_id: str, since_seq: int, traffic: Traffic
