@@ -42,7 +42,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_messages",
         "_lock",
     ),
-    ("normalize", "batches", "store", "client", "query", "decode", "gridpaint"),
+    ("normalize", "batches", "store", "client", "query", "decode", "gridpaint", "curves"),
     ("frames", "worker", "daemon", "exports"),
     (
         "feed",
