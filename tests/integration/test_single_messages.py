@@ -35,12 +35,12 @@ class Source:
     def stream(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         """Answer the one call there is."""
         assert request == b"ask"
+        context.add_callback(self.stays.set)  # before anything is sent: one that comes after the end is never called
         for message in self.messages:
             yield message
             self.taken += 1
         if self.code is not None:
             context.abort(self.code, "as told")
-        context.add_callback(self.stays.set)
         self.stays.wait(LIMIT)
 
 
@@ -95,22 +95,22 @@ async def test_a_reader_that_does_not_take_holds_the_daemon_back(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_messages, "_MOST_BYTES", 1_000_000)
-    source.messages = [bytes(100_000)] * 200
+    source.messages = [bytes(100_000)] * 3_000
     found = 0
     async with asyncio.timeout(LIMIT), read(source) as lists:
         found += len(await anext(lists))
-        # HTTP/2 has its own room; what there is beyond it is not sent, however long nobody looks.
+        # HTTP/2 has its own room, up to some 16 MB; what there is beyond it is not sent, however long nobody looks.
         await until(lambda: source.taken >= 10)
         taken = -1
         while taken != source.taken:
             taken = source.taken
             await asyncio.sleep(0.3)
-        assert taken < 150
+        assert taken < 1_000
         async for messages in lists:
             found += len(messages)
-            if found == 200:
+            if found > 1_000:  # it goes on
                 break
-    assert found == 200
+    assert found > 1_000
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
