@@ -69,10 +69,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     settings = home / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    # Voilà, which has a test of its own, puts a button into JupyterLab and a server beside it.
+    pages = pathlib.Path(places["JUPYTER_CONFIG_DIR"]) / "labconfig"
+    pages.mkdir(parents=True)
+    (pages / "page_config.json").write_text('{"disabledExtensions": {"@voila-dashboards/jupyterlab-preview": true}}')
     token = "of-this-test"  # noqa: S105 - a server of this test alone
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port=0"]
     command += [f"--IdentityProvider.token={token}", "--ServerApp.allow_root=True", f"--ServerApp.root_dir={root}"]
-    # Notebook 7 is an extension of the same server.
+    # Notebook 7 is an extension of the same server; Voila is not to be one here.
+    command += ["--ServerApp.jpserver_extensions={'voila.server_extension': False}"]
     command += ["--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"]
     command += ["--LabApp.extension_manager=readonly"]
     log = (home / "lab.log").open("wb")

@@ -39,6 +39,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_summaries",
         "_stretches",
         "_credit",
+        "_messages",
         "_lock",
     ),
     ("normalize", "batches", "store", "client", "query", "decode", "gridpaint", "curves"),
@@ -92,13 +93,13 @@ NEIGHBOURS = {
 ONLY = {
     "anywidget": {"view"},
     "gymnasium": {"gymnasium", "minari_files", "worker"},
-    "grpc": {"client", "daemon", "proto", "worker"},
+    "grpc": {"_messages", "client", "daemon", "proto", "worker"},
     "pettingzoo": {"pettingzoo"},
     "stable_baselines3": {"sb3"},
     "pandas": {"_columns", "about", "decode", "report", "run", "session", "slices"},
     "PIL": {"gridpaint", "report", "worker"},
     "minari": {"minari_files"},
-    "plotly": {"report"},
+    "plotly": {"report", "session"},
     "sqlite3": {"_database", "daemon"},
     "traitlets": {"view"},
 }

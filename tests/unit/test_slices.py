@@ -459,6 +459,16 @@ def test_runs_are_compared_in_one_tidy_frame(tmp_path: pathlib.Path) -> None:
         assert recording.compare({"before": "a"})["run"].unique().tolist() == ["before"]
         with pytest.raises(RunNotFoundError, match="no run 'bb' among its 2; nearest: b"):
             recording.compare(["a", "bb"])
+        figure = recording.plot({"before": "a", "after": "b"}, window=1)
+        drawn = {line.name: (line.legendgroup, list(line.x), list(line.y)) for line in figure.data}
+        assert drawn == {
+            f"{label} {run}{i}": (label, [0, 1], [float(i), float(i + 2)])
+            for label, run in (("before", "a"), ("after", "b"))
+            for i in range(2)
+        }
+        assert {line.line.color for line in figure.data if line.legendgroup == "after"} == {"#e8730c"}
+        with pytest.raises(ValueError, match="window is 0; give a number of episodes from 1"):
+            recording.plot(["a"], window=0)
         for none in ([], "ab"):
             with pytest.raises(ValueError, match="give the ids of some runs"):
                 recording.compare(none)
