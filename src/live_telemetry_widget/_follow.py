@@ -218,7 +218,7 @@ class Following:
             self._lose(error)
             return
         except DaemonError as error:
-            _LOG.warning("describing run %s: %s", feed.run_id, error)
+            _LOG.info("describing run %s: %s", feed.run_id, error)
             self._undescribed = True
             self._tend_soon()
             return

@@ -58,7 +58,18 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ),
     ("about", "stats", "exchange", "bridge", "report", "view"),
     ("live", "run"),
-    ("session", "watch", "embedded", "listing", "commands", "report_command", "cli", "__main__", "__init__"),
+    (
+        "session",
+        "watch",
+        "embedded",
+        "listing",
+        "commands",
+        "report_command",
+        "deliver_command",
+        "cli",
+        "__main__",
+        "__init__",
+    ),
 )
 #: (importer, imported) on one level.
 NEIGHBOURS = {
@@ -81,6 +92,8 @@ NEIGHBOURS = {
     ("cli", "embedded"),
     ("cli", "commands"),
     ("cli", "report_command"),
+    ("cli", "deliver_command"),
+    ("deliver_command", "commands"),
     ("report_command", "session"),
     ("commands", "listing"),
     ("__main__", "cli"),

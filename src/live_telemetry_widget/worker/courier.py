@@ -10,23 +10,23 @@ import collections
 import contextlib
 import dataclasses
 import logging
+import shlex
 import threading
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
-import pyarrow as pa
 
 from live_telemetry_widget.client import Backoff
 from live_telemetry_widget.errors import DaemonError
-from live_telemetry_widget.proto import telemetry_pb2
 from live_telemetry_widget.schema import Problem
 from live_telemetry_widget.worker import remote
 from live_telemetry_widget.worker.emitter import EmitterStats
 from live_telemetry_widget.worker.encode import Encoder, pack, unpack
+from live_telemetry_widget.worker.heirs import FINAL, OUTCOMES, hand_over
 from live_telemetry_widget.worker.link import Link
 from live_telemetry_widget.worker.records import NOTHING, WIDTH
 from live_telemetry_widget.worker.registration import Registration
-from live_telemetry_widget.worker.spool import Spool, estates
+from live_telemetry_widget.worker.spool import Spool, default_directory, estates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,18 +37,6 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 
-_OUTCOMES: Final = {
-    "completed": telemetry_pb2.OUTCOME_COMPLETED,
-    "failed": telemetry_pb2.OUTCOME_FAILED,
-    "cancelled": telemetry_pb2.OUTCOME_CANCELLED,
-}
-#: A daemon that answers so will not answer otherwise the next time.
-_FINAL: Final = {
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.ALREADY_EXISTS,
-}
 _LONGEST_REASON: Final = 2_000
 #: With more rows in the list the training thread waits.
 MOST_ROWS: Final = 65_536
@@ -139,6 +127,7 @@ class Courier:
         self._on_end = on_end
         self._ready = threading.Event()
         self._broken: BaseException | None = None
+        self._told_away = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = False
         self._ending: _End | None = None
@@ -188,10 +177,37 @@ class Courier:
         """Return how many rows are not confirmed."""
         return sum(self.taken.values()) - sum(self.confirmed.values()) - self.dropped - self.refused
 
-    @property
-    def where(self) -> str:
-        """Where rows go, for people."""
-        return f"{self._options.address} and wait in {self._options.spool_dir or 'memory'}"
+    def note_away(self) -> None:
+        """Tell once that there is no daemon: somebody may have mistyped its address."""
+        if not self._told_away:
+            self._told_away = True
+            place = self._options.spool_dir
+            _LOG.warning(
+                "live-telemetry: no trainer daemon has answered at %s; steps of run %s are kept in %s and delivered when it answers",
+                self._options.address,
+                self.run_id,
+                f"the spool {place}" if place else "memory",
+            )
+
+    def tell_what_is_left(self) -> None:
+        """Tell, at the end, what the daemon has not confirmed, where it is, and who delivers it."""
+        left = self.waiting()
+        if self.delivered or not left:
+            return
+        place, address = self._options.spool_dir, self._options.address
+        if place is None or self._spool.failure:
+            how = f"they are lost, because they were {'in memory only' if place is None else self._spool.failure}"
+        else:
+            where = "" if place == default_directory() else f" --spool-dir {shlex.quote(str(place))}"
+            how = f"they wait in {place}; this delivers them: live-telemetry deliver --daemon {address}{where}"
+        _LOG.warning(
+            "live-telemetry: %d rows (steps and episodes) of run %s are not confirmed by the daemon at %s%s; %s",
+            left,
+            self.run_id,
+            address,
+            f": {self.failure}" if self.failure else "",
+            how,
+        )
 
     def stats(self) -> EmitterStats:
         """Return what has become of what was told."""
@@ -338,7 +354,7 @@ class Courier:
         while True:
             try:
                 left = max(0.1, deadline - loop.time())
-                await self._registration.finish(_OUTCOMES[end.outcome], reason, timeout=left)
+                await self._registration.finish(OUTCOMES[end.outcome], reason, timeout=left)
             except grpc.aio.AioRpcError as error:
                 self.failure = f"{error.code().name}: {error.details()}"
                 if error.code() != grpc.StatusCode.UNAVAILABLE or loop.time() > deadline:
@@ -440,10 +456,11 @@ class Courier:
                 except grpc.aio.AioRpcError as error:
                     said = self._registration.translated(error)
                     self.failure = str(said)
-                    if error.code() in _FINAL and isinstance(said, DaemonError):
+                    if error.code() in FINAL and isinstance(said, DaemonError):
                         refusal = said
                         break
-                    _LOG.warning("run %s waits in %s: %s", self.run_id, self._options.spool_dir or "memory", said)
+                    self.note_away()
+                    _LOG.info("run %s: %s", self.run_id, said)
                     await asyncio.sleep(backoff.next())
             self.failure = ""
             while left:
@@ -463,24 +480,11 @@ class Courier:
         return estates(directory, self._options.run_id)
 
     async def _bequeath(self, estate: Estate) -> None:
-        link, why = Link(self._registration, estate.producer), ""
-        try:
-            for record in estate.records:
-                await link.put(record.kind, record.first, unpack(estate.read(record)))
-                self.recovered[record.kind] += record.rows
-            await link.close()
-            why = link.failure if link.lost else ""
-        except (OSError, pa.ArrowInvalid) as error:
-            why = str(error)
-        finally:
-            link.abandon()
+        why = await hand_over(estate, self._registration, self.recovered)
         if estate.torn:
             self._count([Problem("torn_spool", "a file of an earlier process ends within a record", count=estate.torn)])
         if why:
             self._count([Problem("spool_refused", f"rows of an earlier process cannot be delivered: {why}")])
-            estate.release()
-        else:
-            estate.delete()
 
     def _settle(self) -> None:
         """Forget what is confirmed."""

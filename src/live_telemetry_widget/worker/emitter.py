@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import copy
 import dataclasses
-import logging
 import multiprocessing
 import os
 import pathlib
@@ -23,6 +22,7 @@ from live_telemetry_widget import _names
 from live_telemetry_widget._names import DEFAULT_ADDRESS
 from live_telemetry_widget._ulid import new_ulid
 from live_telemetry_widget.errors import ClosedError
+from live_telemetry_widget.worker import exits
 from live_telemetry_widget.worker.gate import Gate
 from live_telemetry_widget.worker.records import (
     FIXED,
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.worker.courier import Courier
     from live_telemetry_widget.worker.records import Step
-
-_LOG: Final = logging.getLogger(__name__)
 
 Outcome = Literal["completed", "failed", "cancelled"]
 OnFull = Literal["block", "drop_oldest", "stop"]
@@ -245,7 +243,8 @@ class Emitter:
         _check(options)
         self._set_up(options)
         courier = self._start()
-        courier.answered.wait(_PATIENCE)
+        if not courier.answered.wait(_PATIENCE):
+            courier.note_away()
         if courier.refusal is not None:
             self.close(timeout=0)
             raise courier.refusal
@@ -275,10 +274,11 @@ class Emitter:
 
                 courier = Courier(self._options, RowList(self._rows), self.gate, lambda ended: _LIVE.pop(ended, None))
                 courier.start()
+                exits.watch()
                 self._courier = courier
                 _LIVE[courier] = self.gate
                 # An emitter that nobody has any more says no more.
-                self._forget = weakref.finalize(self, courier.end, "completed", "", 30.0)
+                self._forget = weakref.finalize(self, _end_forgotten, courier)
                 self._forget.atexit = False  # _finish_all does that, and waits
             return self._courier
 
@@ -506,7 +506,7 @@ class Emitter:
                 # It keeps to the time itself, but may be in the middle of a large batch.
                 courier.join(timeout + 10.0)
                 _LIVE.pop(courier, None)
-                _tell_what_is_left(courier)
+                courier.tell_what_is_left()
         return courier is None or courier.delivered
 
     def __enter__(self) -> Self:
@@ -621,29 +621,30 @@ def _check(options: Options) -> None:
             raise ValueError(msg)
 
 
-def _tell_what_is_left(courier: Courier) -> None:
-    if not courier.delivered and (left := courier.waiting()):
-        _LOG.warning(
-            "run %s: %d rows are not confirmed by %s: %s", courier.run_id, left, courier.where, courier.failure
-        )
-
-
 now = time.time_ns
 
 #: The emitters' threads that run, and what holds their training threads. Of the process, as what needs it is: its end, and its forks.
 _LIVE: Final[dict[Courier, Gate]] = {}
 
 
+def _end_forgotten(courier: Courier) -> None:
+    """End the run of an emitter that is garbage: a thread or a function was left, by its end or by an exception, without closing it."""
+    outcome, reason = outcome_of(exits.left_by())
+    if outcome == "completed":
+        outcome, reason = "failed", "the emitter was not closed"
+    courier.end(outcome, reason, 30.0)
+
+
 def _finish_all() -> None:
     """At the end of the process: deliver what is left, and say how it ended."""
-    error = getattr(sys, "last_value", None)  # set when an exception ended the program
-    outcome, reason = outcome_of(error)
+    # The first is set when an exception ended the program; of SystemExit Python tells nobody.
+    outcome, reason = outcome_of(getattr(sys, "last_value", None) or exits.left_by())
     for courier, gate in list(_LIVE.items()):
         gate.close("the process ends")
         courier.end(outcome, reason, 10.0)
     for courier in list(_LIVE):
         courier.join(20.0)
-        _tell_what_is_left(courier)
+        courier.tell_what_is_left()
     _LIVE.clear()
 
 
