@@ -424,7 +424,8 @@ class Following:
             self._failed(kind, error, messages[0], 1)
             return
         for batch, problems in batches:
-            frames.count(problems)
+            # Rewards that are not finite are counted where it is known which rows are copies.
+            frames.count(problem for problem in problems if problem.kind != "not_finite")
             if not batch.num_rows:
                 continue
             try:

@@ -147,6 +147,8 @@ def test_what_cannot_be_told_is_counted_and_the_rest_arrives(daemon: ltw.Server,
     assert {"bad_number", "not_json", "bad_text", "bad_index", "integer_too_large"} <= kinds
     assert run.steps["render_payload"].tolist()[-2] == '{"mode":"grid"}'
     assert emitter.stats.steps == len(odd)
+    # The two rewards that are none, on the wire of batches, on which nobody looks at single rows.
+    assert run.problems.set_index("kind")["count"]["not_finite"] == 2
 
 
 # -- daemons that come and go ------------------------------------------------------------------------------------------
