@@ -85,6 +85,8 @@ class RunFeed:
         self.waiting = (0, 0)
         #: How often the link was lost.
         self.reconnects = 0
+        #: What there is to say of an id that the daemon does not know; empty when it knows it, or has not been asked.
+        self.unknown = ""
         self._link = link
         self._info: RunInfo | None = None
         self._ended_at = 0.0

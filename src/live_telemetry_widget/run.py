@@ -87,7 +87,7 @@ class Run:
         self._owner = owner
         self._views: dict[str | None, LiveView] = {}
         self._lock = threading.Lock()
-        self._told_loading = False
+        self._told_loading = self._told_unknown = False
         self._game = ""
         self._tape: Tape | None = None
 
@@ -123,6 +123,9 @@ class Run:
                     f"run {self.run_id!r} is not all here yet: {self._progress()}; run.wait() waits for its end",
                     stacklevel=3,
                 )
+        if feed.unknown and not self._told_unknown and not feed.frames.step_count:
+            self._told_unknown = True
+            warnings.warn(feed.unknown, stacklevel=3)
         return feed.frames
 
     def _progress(self) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 import pandas as pd
 import pyarrow as pa
 
-from live_telemetry_widget import _columns, lazy, recorder, slices
+from live_telemetry_widget import _columns, lazy, recorder, roster, slices
 from live_telemetry_widget._names import DEFAULT_ADDRESS
 from live_telemetry_widget._spill import parse_limit
 from live_telemetry_widget.client import RunDetails, RunInfo, check_address
@@ -23,12 +23,12 @@ from live_telemetry_widget.feed import Link, RunFeed, info_of, run_name
 from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.hub import TelemetryAsyncHub
 from live_telemetry_widget.run import Run
-from live_telemetry_widget.schema import EPISODES
+from live_telemetry_widget.schema import EPISODES, KINDS
 from live_telemetry_widget.store import FILE_NAME, RunRow, Store, not_found
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from live_telemetry_widget.bridge import TelemetryBridge
     from live_telemetry_widget.exports import Source
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from live_telemetry_widget.recorder import Tape
     from live_telemetry_widget.watch import LiveTelemetryController
 
-_COLUMNS: Final = ("run_id", "status", "reason", "created_at", "updated_at", "last_heartbeat")
+_COLUMNS: Final = (
+    *("run_id", "name", "status", "reason", "steps", "episodes"),
+    *("created_at", "updated_at", "last_heartbeat"),
+)
 
 
 def connect(
@@ -87,14 +90,20 @@ class Client:
         Returns
         -------
         pandas.DataFrame
-            ``run_id``, ``status``, ``reason``, and ``created_at, updated_at, last_heartbeat`` (datetime64[ns, UTC]).
+            ``run_id``, ``name``, ``status``, ``reason``, ``steps, episodes`` (Int64), and ``created_at, updated_at, last_heartbeat``
+            (datetime64[ns, UTC]). What another's daemon does not tell (``name, steps, episodes``) is missing.
 
         Raises
         ------
         ConnectError
             No daemon answers at the address.
         """
-        return _runs_frame(self._infos())
+        return _runs_frame(self._told())
+
+    def _told(self) -> list[roster.Told]:
+        self._check_open()
+        told: list[roster.Told] = self.hub.ask(roster.told_by)
+        return told
 
     def _infos(self) -> list[RunInfo]:
         self._check_open()
@@ -106,15 +115,19 @@ class Client:
             msg = f"the client of {self.address} was closed; ltw.connect({self.address!r}) makes another"
             raise ClosedError(msg)
 
-    def run(self, run_id: str, *, record: str | os.PathLike[str] | None = None) -> Run:
+    def run(
+        self, run_id: str | None = None, *, name: str | None = None, record: str | os.PathLike[str] | None = None
+    ) -> Run:
         """Return a run and begin to follow it, from its first step on; the same object for the same id, as long as somebody holds it.
 
-        A run that the daemon does not know yet is waited for.
+        A run that the daemon does not know yet is waited for; the first question for its data warns, with what may have been meant.
 
         Parameters
         ----------
         run_id
             The run's id.
+        name
+            In place of the id: the newest run that people call so.
         record
             A directory in which a durable copy of all that comes is kept, for ``ltw.open``, whatever becomes of the daemon. A kernel that is started again goes on
             with the copy that is there. It is kept for as long as the run is held, followed and the process lives; :attr:`Run.recorded` tells how far it has come.
@@ -123,8 +136,13 @@ class Client:
         ------
         RecordingError
             Another process writes to that directory, or it holds something else.
+        RunNotFoundError
+            The daemon has no run of that name; the message names those that are near.
+        TypeError
+            Neither an id nor a name is given, or both, or one that is no text.
         """
         self._check_open()
+        run_id = _one_of(run_id, name, self._told, f"the daemon at {self.address}")
         # A watch asks from a thread of its own: two objects of one run would end each other's stream.
         with self._lock:
             held = self._runs.get(run_id)
@@ -273,20 +291,32 @@ def _unsubscribe(hub: weakref.ref[TelemetryAsyncHub], run_id: str, feed: weakref
         held.unsubscribe_run(run_id, its)
 
 
-def _runs_frame(infos: Iterable[RunInfo]) -> pd.DataFrame:
-    ordered = sorted(infos, key=lambda info: info.created_at or 0, reverse=True)
+def _one_of(run_id: object, name: object, told: Callable[[], Sequence[roster.Told]], where: str) -> str:
+    """Return the id of the run that is meant by an id or by a name."""
+    given = name if run_id is None else run_id
+    if (run_id is None) == (name is None) or not isinstance(given, str):
+        what = f"run_id is {run_id!r} and name is {name!r}"
+        msg = f"{what}; give the id of a run as text, or name=..., as in the frame of runs()"
+        raise TypeError(msg)
+    return roster.newest_named(given, told(), where) if run_id is None else given
+
+
+def _runs_frame(told: Iterable[roster.Told]) -> pd.DataFrame:
+    ordered = sorted(told, key=lambda one: one.info.created_at or 0, reverse=True)
     rows = [
         (
             i.run_id,
+            None if details is None else run_name(details),
             i.state.value,
             i.reason,
+            *((None, None) if details is None else (details.last_step_seq, details.last_episode_seq)),
             *(_columns.moment(t) for t in (i.created_at, i.updated_at, i.last_heartbeat)),
         )
-        for i in ordered
+        for i, details in ordered
     ]
     frame = pd.DataFrame(rows, columns=list(_COLUMNS))
-    times = dict.fromkeys(_COLUMNS[3:], "datetime64[ns, UTC]")
-    return frame.astype(times)
+    times = dict.fromkeys(_COLUMNS[6:], "datetime64[ns, UTC]")
+    return frame.astype({"steps": "Int64", "episodes": "Int64", **times})
 
 
 def _compared(of: Client | Recording, where: str, runs: Iterable[str] | Mapping[str, str]) -> pd.DataFrame:
@@ -338,20 +368,36 @@ class Recording:
         self._finalizer = weakref.finalize(self, self._source.close)
 
     def runs(self) -> pd.DataFrame:
-        """Return the recorded runs, newest first; columns as in :meth:`Client.runs`."""
-        return _runs_frame(self._infos())
+        """Return the recorded runs, newest first; columns as in :meth:`Client.runs` (of exported files, ``steps, episodes`` are missing)."""
+        frame = _runs_frame(self._told())
+        if not isinstance(self._source, Store):
+            frame[["steps", "episodes"]] = pd.NA
+        return frame.astype({"steps": "Int64", "episodes": "Int64"})
+
+    def _told(self) -> list[roster.Told]:
+        source, told = self._source, []
+        last = source.last_seqs() if isinstance(source, Store) else None
+        for row in source.runs():
+            info = info_of(row)
+            counts = [0 if last is None else last.get((row.run_id, kind), 0) for kind in KINDS]
+            details = RunDetails(row.config_json, *counts, ended=info.state.ended)
+            told.append(roster.Told(info, details))
+        return told
 
     def _infos(self) -> list[RunInfo]:
         return [info_of(row) for row in self._source.runs()]
 
-    def run(self, run_id: str) -> RecordedRun:
-        """Return a run with all that is recorded of it.
+    def run(self, run_id: str | None = None, *, name: str | None = None) -> RecordedRun:
+        """Return a run with all that is recorded of it; `name`, in place of its id: the newest that people call so.
 
         Raises
         ------
         RunNotFoundError
-            The recording has none of that id; the message names the nearest.
+            The recording has none of that id or name; the message names the nearest.
+        TypeError
+            Neither an id nor a name is given, or both, or one that is no text.
         """
+        run_id = _one_of(run_id, name, self._told, f"the recording {self.path}")
         held = self._runs.get(run_id)
         if held is None:
             row = self._source.run(run_id)
