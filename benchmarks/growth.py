@@ -1,130 +1,137 @@
-"""Does a step cost more the more there are? And what a question costs of a long run.
+"""What a step costs, the more there are.
 
     python benchmarks/growth.py [--most 10000000]
 
-Microseconds of processor time a step (all threads) of ``RunFrames.append_steps``, in batches of 1,000, at so many steps held. Processor time,
-because others may use the machine. Then, of the longest of these runs, what ``run.episodes``, ``run.episode(i)`` and ``run.steps`` take, beside
-plain pyarrow with the same rows.
+Microseconds of processor time a step (all threads) of ``RunFrames.append_steps``, in batches of 1,000, at so many steps held. Each size is
+a process of its own, and they are measured by turns: a machine that others use is a slower one from one minute to the next. Python's garbage
+collector goes through all objects of a process now and then, which a run of many episodes makes many of: the longest of these passes is told
+by itself, and the ratio of the means has them in it.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import gc
 import statistics
+import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from steps import BATCH, scalar_steps
 from tables import Table, fail, parse
 
-from live_telemetry_widget import _columns
 from live_telemetry_widget.frames import RunFrames
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SIZES: Final = (10_000, 100_000, 1_000_000, 10_000_000)
 FROM: Final = 100_000
 AT_MOST: Final = 1.1
 #: So many batches are timed in a row: as many as make a few packed chunks, or the share of one would decide.
 ROUND: Final = 100
-ROUNDS: Final = 5
-EPISODES_MS: Final = 50.0
-EPISODE_MS: Final = 10.0
-STEPS_MS: Final = 200.0
-A_MILLION: Final = 1_000_000
-LONG: Final = 2_000_000
-
+ROUNDS: Final = 9
 SHAPES: Final = {"one agent": (200, 1), "episodes of 8 steps": (8, 1), "8 agents x 4 workers": (50, 32)}
 
 
-def cost(frames: RunFrames, make: Callable[[int], object], held: int) -> tuple[float, int]:
-    """Return the microseconds of processor time that a step costs now, and how many steps are held then."""
-    spent = []
-    for _ in range(ROUNDS):
-        batches = [make(held + i * BATCH) for i in range(ROUND)]
-        began = time.process_time()
+def hold(length: int, streams: int, size: int) -> None:
+    """Hold so many steps; then measure a round for each line of standard input, and print what it cost."""
+    make, frames, held = scalar_steps(length, streams), RunFrames("r"), 0
+    while held < size:
+        frames.append_steps(make(held))
+        held += BATCH
+    began, passes = 0, [0]
+
+    def note(phase: str, info: dict[str, Any]) -> None:
+        nonlocal began
+        if info["generation"] == 2:  # noqa: PLR2004 - a pass through everything
+            if phase == "start":
+                began = time.process_time_ns()
+            else:
+                passes.append(time.process_time_ns() - began)
+
+    gc.callbacks.append(note)
+    print(frames.step_count, flush=True)
+    for _ in sys.stdin:
+        batches = [make(held + number * BATCH) for number in range(ROUND)]
+        passes[1:] = []
+        start = time.process_time_ns()
         for batch in batches:
             frames.append_steps(batch)
-        spent.append((time.process_time() - began) / ROUND / BATCH)
+        spent = time.process_time_ns() - start
         held += ROUND * BATCH
-    return statistics.median(spent) * 1e6, held
+        if frames.step_count != held or frames.problems():
+            fail(f"{frames.step_count} of {held} steps are held: {frames.problems()}")
+        print(spent / 1e3 / ROUND / BATCH, sum(passes) / 1e3 / ROUND / BATCH, max(passes) / 1e6, flush=True)
+
+
+class Holder:
+    """A process that holds a run, and is asked to take in a round of it."""
+
+    def __init__(self, stack: contextlib.ExitStack, shape: str, size: int) -> None:
+        command = [sys.executable, __file__, "--hold", *map(str, (*SHAPES[shape], size))]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this file
+        assert process.stdin is not None  # noqa: S101 - it is a pipe
+        assert process.stdout is not None  # noqa: S101
+        self._stdin, self._stdout = process.stdin, process.stdout
+        stack.enter_context(process)
+        stack.callback(process.stdin.close)
+        if self._stdout.readline().strip() != str(size):
+            fail(f"{shape}: {size:,} steps are not held")
+        self.whole: list[float] = []
+        self.collector: list[float] = []
+        self.longest = 0.0
+
+    def round(self) -> None:
+        """Measure one round."""
+        print(file=self._stdin, flush=True)
+        whole, collector, longest = map(float, self._stdout.readline().split())
+        self.whole.append(whole)
+        self.collector.append(collector)
+        self.longest = max(self.longest, longest)
+
+    @property
+    def cost(self) -> float:
+        """The microseconds of a step at the median, without passes through everything."""
+        return statistics.median(self.plain)
+
+    @property
+    def plain(self) -> list[float]:
+        """The microseconds of a step in each round, without passes through everything."""
+        return [whole - passes for whole, passes in zip(self.whole, self.collector, strict=True)]
 
 
 def grow(shape: str, sizes: tuple[int, ...], table: Table) -> None:
     """Measure one shape of run."""
-    length, streams = SHAPES[shape]
-    make, frames, held = scalar_steps(length, streams), RunFrames("r"), 0
-    costs: dict[int, float] = {}
-    for size in sizes:
-        while held < size:
-            frames.append_steps(make(held))
-            held += BATCH
-        costs[size], held = cost(frames, make, held)
-        table.row(f"{shape}, {size:,} steps held", costs[size])
-    if frames.step_count != held or frames.problems():
-        fail(f"{frames.step_count} of {held} steps are held: {frames.problems()}")
-    table.ratio(f"{shape}, {sizes[-1]:,} to {FROM:,}", costs[sizes[-1]] / costs[FROM], at_most=AT_MOST)
-
-
-def milliseconds(call: Callable[[], object], before: Callable[[], object] = lambda: None, times: int = 7) -> float:
-    """Return what a call takes, at the median; `before` it something happens that is not timed."""
-    spent = []
-    for _ in range(times):
-        before()
-        began = time.perf_counter()
-        call()
-        spent.append(time.perf_counter() - began)
-    return statistics.median(spent) * 1e3
-
-
-def questions(steps: int, millions: int) -> None:
-    """Print what questions cost."""
-    make = scalar_steps(50)
-    frames, held = RunFrames("r"), 0
-
-    def more() -> None:
-        nonlocal held
-        frames.append_steps(make(held))
-        held += BATCH
-
-    while held < millions:
-        more()
-    table = Table(f"questions of a run of {steps:,} steps that goes on", "ms")
-    whole = milliseconds(frames.steps, more)
-    plain = frames.steps_table()
-    peer = milliseconds(plain.to_pandas)
-    table.ratio(f"run.steps of {millions:,} rows", whole, at_most=STEPS_MS)
-    table.row("  pyarrow: Table.to_pandas() of the same table", peer)
-    table.row("  ratio", whole / peer)
-    while held < steps:
-        more()
-    frames.episodes()
-    table.ratio("run.episodes, after the first", milliseconds(frames.episodes, more), at_most=EPISODES_MS)
-    summary = frames.episodes_table()
-    table.row("  pyarrow: Table.to_pandas() of the same table", milliseconds(summary.to_pandas))
-    middle = steps // 50 // 2
-    one = milliseconds(
-        lambda: _columns.to_frame(frames.episode_table(frames.find(middle)), decode=("action",)), more, 21
+    with contextlib.ExitStack() as stack:
+        holders = {size: Holder(stack, shape, size) for size in sizes}
+        for _ in range(ROUNDS):
+            for holder in holders.values():
+                holder.round()
+    for size, holder in holders.items():
+        passes = f"garbage collector's passes {statistics.mean(holder.collector):.2f}, longest {holder.longest:.0f} ms"
+        table.row(f"{shape}, {size:,} steps held", holder.cost, passes if holder.longest else "")
+    few, many = holders[FROM], holders[sizes[-1]]
+    ratio = statistics.median(many / few for many, few in zip(many.plain, few.plain, strict=True))
+    table.ratio(f"{shape}, {sizes[-1]:,} to {FROM:,}", ratio, at_most=AT_MOST)
+    table.row(
+        "  the means, with the garbage collector's passes", statistics.mean(many.whole) / statistics.mean(few.whole)
     )
-    table.ratio("run.episode(i)", one, at_most=EPISODE_MS)
-    everything = frames.steps_table()
-    sliced = milliseconds(lambda: everything.slice(middle * 50, 50).to_pandas())
-    table.row("  pyarrow: slice of a table, to_pandas()", sliced)
-    table.print()
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print the table."""
     parser = parse(__doc__)
     parser.add_argument("--most", type=int, default=SIZES[-1])
+    parser.add_argument("--hold", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.hold:
+        hold(*options.hold)
+        return
     most = 200_000 if options.quick else options.most
-    sizes = (*(size for size in SIZES if size < most), most)
     table = Table("appending, as a run grows", "us of processor a step")
     for shape in SHAPES:
-        grow(shape, sizes, table)
+        grow(shape, (*(size for size in SIZES if size < most), most), table)
     table.print()
-    questions(200_000 if options.quick else LONG, 100_000 if options.quick else A_MILLION)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 //   (nothing)              replays the recorded worker of tests/data
 //   ?synthetic&rate=200    data made up here, and labelled so, at 200 steps/s; &preload=100000 begins with that many
 //   ?speed=20              replays 20 times faster than the run was; ?speed=0 shows it whole
-//   ?state=failed ...      the state drawn: waiting, paused, reconnecting, completed, failed, cancelled, recording
+//   ?state=failed ...      the state drawn: waiting, paused, reconnecting, completed, failed, cancelled, recording, empty, incomplete,
+//                          disconnected, restarted, gone, silent
 //   ?games                 a picture of each game, of the kernel's own making
 //   ?game=taxi             as the live picture: one of those names
 //   ?theme=dark|light      ?bare (no controls)   ?views=2   ?extra=30 (further columns)   ?problems
@@ -134,6 +135,7 @@ class Feeder {
         run_id: String(event.run_id),
         name: String(config.game_id ?? ""),
         expected_episodes: Number(config.max_episodes) || null,
+        ended_episodes: 0,
       };
     } else if (event.type === "step") {
       const { type, ts_unix_ns, run_id, observation, next_observation, action, ...rest } = event;
@@ -149,6 +151,7 @@ class Feeder {
         agents: [String(event.agent_id ?? "")],
         grid: gridOf(event) ?? kernel.state.grid,
       };
+      if (event.terminated || event.truncated) kernel.state.ended_episodes++;
       const row = this.#row(event.episode);
       const held = kernel.episodes[row] ?? { total_reward: 0, steps: 0 };
       kernel.setEpisode(row, {
@@ -277,7 +280,12 @@ const kernel = new FakeKernel();
 kernel.deliver = (answer) => setTimeout(answer, 60);
 
 const CONNECTIONS: Record<string, Partial<Connection>> = {
-  reconnecting: { state: "reconnecting", attempt: 3, retry_at: Date.now() / 1000 + 4.2, message: "connection refused" },
+  reconnecting: {
+    state: "reconnecting",
+    attempt: 3,
+    retry_at: Date.now() / 1000 + 4.2,
+    message: "no trainer daemon answers at 127.0.0.1:50055 (connection refused)",
+  },
   recording: { state: "recording" },
 };
 const state = options.get("state");
@@ -297,8 +305,13 @@ if (options.has("games")) {
 } else if (game) {
   kernel.state = { ...kernel.state, run_id: "a picture", grid: game };
   show(kernel);
-} else if (state === "waiting") {
-  kernel.state = { ...kernel.state, run_id: "01JDQW8Z", name: "FrozenLake-v1" };
+} else if (state === "waiting" || state === "empty") {
+  kernel.state = {
+    ...kernel.state,
+    run_id: "01JDQW8Z",
+    name: "FrozenLake-v1",
+    ...(state === "empty" ? { status: "completed" } : {}),
+  };
   show(kernel);
 } else if (options.has("synthetic")) {
   const events = synthetic();
@@ -331,8 +344,14 @@ if (options.has("games")) {
       status,
       reason,
       connection: { ...kernel.state.connection, ...CONNECTIONS[state] },
+      problems: state === "incomplete" ? PROBLEMS : [],
     };
     kernel.push(true);
+    // Not before the answer to the page's first word is there.
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    if (state === "disconnected") kernel.become({ connectionStatus: "connecting" });
+    if (state === "restarted") kernel.become({ status: "autorestarting" });
+    if (state === "gone") kernel.become({ status: "dead" });
   }
 }
 if (options.has("problems")) {

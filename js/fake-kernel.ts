@@ -64,12 +64,26 @@ export const BLANK: State = {
   agents: [],
   steps: 0,
   episodes: 0,
+  ended_episodes: 0,
   expected_episodes: null,
   steps_per_s: 0,
   problems: [],
   controls: null,
   grid: null,
 };
+
+class FakeSignal {
+  readonly slots = new Set<() => void>();
+  connect(slot: () => void): void {
+    this.slots.add(slot);
+  }
+  disconnect(slot: () => void): void {
+    this.slots.delete(slot);
+  }
+  emit(): void {
+    for (const slot of [...this.slots]) slot();
+  }
+}
 
 export class FakeKernel {
   readonly steps: Row[] = [];
@@ -89,8 +103,19 @@ export class FakeKernel {
   /** How often the page saved what it set. */
   saved = 0;
 
+  /** What JupyterLab shows of its connection to the kernel. */
+  readonly connection = {
+    status: "idle",
+    connectionStatus: "connected",
+    isDisposed: false,
+    statusChanged: new FakeSignal(),
+    connectionStatusChanged: new FakeSignal(),
+    disposed: new FakeSignal(),
+  };
+
   /** The part of an anywidget model that the page uses. */
   readonly model = {
+    widget_manager: { kernel: this.connection },
     get: (name: string): unknown => (name in this.traits ? this.traits[name] : "a demo run"),
     set: (name: string, value: unknown): void => {
       this.traits[name] = value;
@@ -100,7 +125,7 @@ export class FakeKernel {
     },
     on: (name: string, listener: Listener): void => {
       if (name === "msg:custom") this.#listeners.add(listener);
-      else if (name.startsWith("change:")) this.#traitListeners.add([name, listener as () => void]);
+      else this.#traitListeners.add([name, listener as () => void]);
     },
     off: (name: string, listener: Listener): void => {
       if (name === "msg:custom") this.#listeners.delete(listener);
@@ -119,13 +144,26 @@ export class FakeKernel {
   further: ((ask: Record<string, unknown>) => [Record<string, unknown>, DataView[]] | null)[] = [];
 
   get listeners(): number {
-    return this.#listeners.size + this.#traitListeners.size;
+    const { statusChanged, connectionStatusChanged, disposed } = this.connection;
+    const signals = statusChanged.slots.size + connectionStatusChanged.slots.size + disposed.slots.size;
+    return this.#listeners.size + this.#traitListeners.size + signals;
+  }
+
+  /** Have the host say something of its kernel: a status, or whether it is connected. */
+  become(change: { status?: string; connectionStatus?: string }): void {
+    Object.assign(this.connection, change);
+    this.connection[change.status ? "statusChanged" : "connectionStatusChanged"].emit();
+  }
+
+  /** Have the host say something of the model. */
+  emit(event: string): void {
+    for (const [name, listener] of [...this.#traitListeners]) if (name === event) listener();
   }
 
   /** Set a trait as Python does. */
   setTrait(name: string, value: unknown): void {
     this.traits[name] = value;
-    for (const [event, listener] of [...this.#traitListeners]) if (event === `change:${name}`) listener();
+    this.emit(`change:${name}`);
   }
 
   addSteps(...rows: Row[]): void {

@@ -5,6 +5,7 @@ import { browserClock, type Clock } from "./link.ts";
 import { type Line, makePlot } from "./plot.ts";
 import { extent, nearest } from "./plot-scale.ts";
 import type { RunState } from "./run-state.ts";
+import { noEpisodeText } from "./standing.ts";
 import type { View } from "./status.ts";
 import type { Theme } from "./theme.ts";
 
@@ -67,7 +68,6 @@ export function makeChart(run: RunState, theme: Theme, clock: Clock = browserClo
   const stage = plot.element;
   const nothing = document.createElement("p");
   nothing.className = "ltw-nothing";
-  nothing.textContent = "No episode has ended yet.";
   stage.append(nothing);
   element.append(head, stage);
 
@@ -107,6 +107,8 @@ export function makeChart(run: RunState, theme: Theme, clock: Clock = browserClo
   return {
     element,
     update() {
+      const none = noEpisodeText(run);
+      if (nothing.textContent !== none) nothing.textContent = none;
       if (drawnRevision === run.episodesRevision || stopClock) return;
       const wait = drawnAt + EVERY_MS + curve.x.length / 10 - clock.now();
       if (wait <= 0) draw();

@@ -68,7 +68,7 @@ export function makeControls({ run, link }: Page): View {
     const controls = run.state?.controls ?? null;
     const offered = new Set<string>(controls?.offered ?? []);
     const asked = controls?.asked ?? "";
-    element.hidden = offered.size === 0 && asked === "" && refused === "" && !controls?.trouble;
+    element.hidden = run.isStatic || (offered.size === 0 && asked === "" && refused === "" && !controls?.trouble);
     for (const [action, made] of buttons) {
       const words = WORDS[action];
       made.hidden = !offered.has(action) && asked !== action;

@@ -2,7 +2,7 @@
 
 import type { Page } from "./page.ts";
 import type { Frames } from "./schedule.ts";
-import { waitingText } from "./steps.ts";
+import { nothingText } from "./standing.ts";
 import { makeTable, type TableView } from "./table.ts";
 
 const OUTCOMES: Record<string, string> = {
@@ -16,11 +16,7 @@ export function makeEpisodes(page: Page, frames?: Frames): TableView {
   return makeTable(page, {
     table: "episodes",
     title: "Episodes",
-    nothing: (held) =>
-      waitingText(held)
-        .replace("first step", "first episode")
-        .replace("a step", "an episode")
-        .replace("no steps", "no episodes"),
+    nothing: (run) => nothingText(run, "episode"),
     rowClass: ({ frame, index }) => {
       const outcome = OUTCOMES[String(frame.columns.get("outcome")?.at(index))] ?? "";
       return frame.columns.get("complete")?.at(index) === false ? `${outcome} ltw-incomplete` : outcome;

@@ -10,6 +10,7 @@ import { DEFAULT_SHOWN, makePicture, NO_OVERLAY, type PictureView, type Shown } 
 import { Replay } from "./replay.ts";
 import { make, makeReplayBar } from "./replay-bar.ts";
 import type { EpisodeRef } from "./selection.ts";
+import { nothingText } from "./standing.ts";
 import type { View } from "./status.ts";
 import type { Theme } from "./theme.ts";
 
@@ -163,6 +164,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
     }
     const { element: canvas } = main.picture;
     nothing.hidden = !canvas.hidden;
+    main.element.hidden = canvas.hidden && !two;
     if (canvas.hidden) {
       nothing.textContent = emptyText();
       canvas.setAttribute("aria-label", "no grid yet");
@@ -179,10 +181,11 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
   const emptyText = (): string => {
     if (frameFault) return frameFault;
     if (selection.episode) {
+      if (run.isStatic) return `This step is not on the page, and ${store.fault || "there is no kernel"}.`;
       if (store.fault) return `Waiting for the kernel: ${store.fault}`;
       return nothingToDraw(selection.episode) ? "Nothing to draw in this step." : "Waiting for the kernel…";
     }
-    return (run.state?.steps ?? 0) > 0 ? "Nothing to draw in these steps." : "No picture yet.";
+    return (run.state?.steps ?? 0) > 0 ? "Nothing to draw in these steps." : nothingText(run, "picture");
   };
 
   const difference = () => {

@@ -3,6 +3,7 @@
 import type { AnyModel } from "@anywidget/types";
 import { type Acks, makeAcks } from "./acks.ts";
 import { type Channel, type CommMaker, openChannel } from "./channel.ts";
+import { type Lost, WHY, watchKernel } from "./kernel-watch.ts";
 import {
   type AnswerMessage,
   type AnswerSpan,
@@ -42,12 +43,16 @@ export interface Handlers {
   late(kind: string, answer: Answer): void;
   /** A message that is none; text for a person. */
   faulted(message: string): void;
+  /** There is no kernel any more, or there is one again. */
+  kernel(lost: Lost): void;
+  /** Whether the kernel, if it lives, pushes every now and then. */
+  readonly expecting: boolean;
 }
 
 export interface Link {
   /**
-   * Ask the kernel. Fails with its words when it refuses, and with an Error when it does not answer in time: while a cell is busy
-   * it may not, and the page must be useful meanwhile.
+   * Ask the kernel. Fails with its words when it refuses, at once when there is none, and with an Error when it does not answer in
+   * time: while a cell is busy it may not, and the page must be useful meanwhile.
    */
   ask(kind: string, fields: Record<string, unknown>): Promise<Answer>;
   close(): void;
@@ -79,6 +84,7 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
     let message: KernelMessage;
     try {
       message = parseMessage(content);
+      watch.heard();
       if (message.kind !== "refused" && message.spans.length > views.length) {
         throw new Error(`a ${message.kind} names ${message.spans.length} buffers and brings ${views.length}`);
       }
@@ -112,6 +118,14 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
     return held;
   };
 
+  const onKernel = (lost: Lost): void => {
+    // What was said while nobody was connected is lost, so the page begins anew with what the kernel has.
+    if (lost === "") model.send({ kind: "ready", version: VERSION });
+    else if (lost !== "silent") for (const id of [...waiting.keys()]) settle(id)?.reject(new Error(WHY[lost]));
+    handlers.kernel(lost);
+  };
+  const watch = watchKernel(model, { expecting: () => handlers.expecting, changed: onKernel }, clock);
+
   let acks: Acks | null = null;
 
   const onOpen = (): void => {
@@ -137,6 +151,8 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
 
   return {
     ask(kind, fields) {
+      const { lost } = watch;
+      if (lost !== "" && lost !== "silent") return Promise.reject(new Error(WHY[lost]));
       const id = nextId++;
       const message = { ...fields, kind, version: VERSION, id };
       return new Promise<Answer>((resolve, reject) => {
@@ -156,6 +172,7 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
     },
     close() {
       model.off("msg:custom", receive);
+      watch.close();
       acks?.close();
       channel?.close();
       for (const id of [...waiting.keys()]) settle(id)?.reject(new Error("the view was closed"));

@@ -88,6 +88,7 @@ export interface State {
   agents: string[];
   steps: number;
   episodes: number;
+  ended_episodes: number;
   expected_episodes: number | null;
   steps_per_s: number;
   problems: ProblemCount[];
@@ -184,7 +185,7 @@ function state(value: unknown): void {
   const at = "state";
   const fields = record(value, at);
   for (const name of ["run_id", "name", "status", "reason"]) text(fields, name, at);
-  for (const name of ["steps", "episodes"]) whole(fields, name, at);
+  for (const name of ["steps", "episodes", "ended_episodes"]) whole(fields, name, at);
   number(fields, "steps_per_s", at);
   if (fields.expected_episodes !== null) whole(fields, "expected_episodes", at);
   connection(fields.connection);

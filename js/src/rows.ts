@@ -113,6 +113,11 @@ export class SparseRows implements RowSource {
     return this.#bytes;
   }
 
+  /** How many rows are here. */
+  get size(): number {
+    return this.#blocks.reduce((sum, block) => sum + block.count, 0);
+  }
+
   get blockCount(): number {
     return this.#blocks.length;
   }
@@ -250,6 +255,7 @@ export class KeyedRows implements RowSource {
     return this.#columns.revision;
   }
 
+  /** How many rows are here. */
   get size(): number {
     return this.#rows.size;
   }

@@ -1,12 +1,17 @@
 // What the page knows of a run: its state, its rows, and which rows it still wants. No DOM.
 
 import { frameFrom } from "./frames.ts";
+import type { Lost } from "./kernel-watch.ts";
 import { type Answer, browserClock, type Clock, type Handlers, type Link } from "./link.ts";
 import { type AnswerSpan, MAX_EPISODES, MAX_ROWS, type Push, type State, type TableName } from "./messages.ts";
 import { KeyedRows, type RowSource, SparseRows } from "./rows.ts";
 
 export const HIDDEN: ReadonlySet<string> = new Set(["run_id", "seq_id", "row"]);
 export const WHEN_ANY: ReadonlySet<string> = new Set(["worker_id"]);
+
+export const ENDED: ReadonlySet<string> = new Set(["completed", "failed", "cancelled"]);
+/** Of such a run nothing comes any more. */
+const UNFOLLOWED: ReadonlySet<string> = new Set(["closed", "recording"]);
 
 /** So many older episodes are fetched unasked, for the curve. */
 const EPISODES_BACK = 20_000;
@@ -29,6 +34,8 @@ export class RunState implements Handlers {
   state: State | null = null;
   /** What was wrong with the last message, for a person; "" when nothing was. */
   fault = "";
+  /** Why there is no kernel to ask; "" while there is one. */
+  lost: Lost = "";
   /** When the last push came; 0 before. */
   pushedAt = 0;
   readonly steps: SparseRows;
@@ -96,6 +103,23 @@ export class RunState implements Handlers {
     if (kind === "ask_rows") this.#take(answer.spans, answer.buffers);
   }
 
+  kernel(lost: Lost): void {
+    this.lost = lost;
+    this.#notify();
+    this.#plan();
+  }
+
+  /** A run that goes on is told of every few seconds, whether or not something came (live.py). */
+  get expecting(): boolean {
+    const { state } = this;
+    return !state || !(ENDED.has(state.status) || UNFOLLOWED.has(state.connection.state));
+  }
+
+  /** Whether nothing can be asked of the kernel. */
+  get isStatic(): boolean {
+    return this.lost !== "" && this.lost !== "silent";
+  }
+
   faulted(message: string): void {
     this.fault = message;
     this.#notify();
@@ -129,7 +153,15 @@ export class RunState implements Handlers {
   }
 
   #plan(): void {
-    if (this.#closed || !this.#link || this.#stopTimer || this.#asked.size >= IN_FLIGHT || !this.#next()) return;
+    if (
+      this.#closed ||
+      !this.#link ||
+      this.isStatic ||
+      this.#stopTimer ||
+      this.#asked.size >= IN_FLIGHT ||
+      !this.#next()
+    )
+      return;
     const wait = Math.max(ASK_AFTER_MS, this.#notBefore - this.#clock.now());
     this.#stopTimer = this.#clock.after(wait, () => {
       this.#stopTimer = null;

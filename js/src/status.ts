@@ -3,7 +3,9 @@
 import { countText } from "./labels.ts";
 import { browserClock, type Clock } from "./link.ts";
 import type { ProblemCount, State } from "./messages.ts";
+import { makePopover } from "./popover.ts";
 import type { RunState } from "./run-state.ts";
+import { connectionOf, missingText, noticeOf, standing } from "./standing.ts";
 
 export interface View {
   readonly element: HTMLElement;
@@ -11,37 +13,7 @@ export interface View {
   close(): void;
 }
 
-/** How a run stands, in a word for style sheets and tests, and in words for people. */
-export function standing(state: State | null): { key: string; text: string } {
-  if (!state) return { key: "connecting", text: "Connecting" };
-  const { status, connection, steps } = state;
-  if (status === "completed") return { key: status, text: "Completed" };
-  if (status === "failed") return { key: status, text: "Failed" };
-  if (status === "cancelled") return { key: status, text: "Cancelled" };
-  if (connection.state === "recording") return { key: "recording", text: "Recording" };
-  if (connection.state === "connecting" && steps === 0) return { key: "connecting", text: "Connecting" };
-  if (status === "paused") return { key: status, text: "Paused" };
-  if (steps === 0) return { key: "waiting", text: "Waiting for the first step" };
-  if (status === "running" || status === "unknown") return { key: "running", text: "Running" };
-  return { key: "waiting", text: status.charAt(0).toUpperCase() + status.slice(1) };
-}
-
-/** How the hub stands with the daemon, in words; "" when there is nothing to say. */
-export function connectionText(state: State | null, now: number): string {
-  if (!state) return "waiting for the kernel";
-  const { state: kind, attempt, retry_at } = state.connection;
-  switch (kind) {
-    case "reconnecting": {
-      const seconds = Math.ceil(retry_at - now / 1000);
-      const next = retry_at > 0 && seconds > 0 ? `, next in ${seconds} s` : "";
-      return `reconnecting, attempt ${Math.max(1, attempt)}${next}`;
-    }
-    default:
-      return kind;
-  }
-}
-
-export function makeStatus(run: RunState, clock: Clock = browserClock): View {
+export function makeStatus(run: RunState, root: HTMLElement, clock: Clock = browserClock): View {
   const element = make("header", "ltw-status", "ltw-status");
   const pill = make("span", "ltw-pill", "ltw-state");
   pill.setAttribute("role", "status");
@@ -50,23 +22,25 @@ export function makeStatus(run: RunState, clock: Clock = browserClock): View {
   const id = make("span", "ltw-id");
   const agents = make("span", "ltw-agents");
   const connection = make("span", "ltw-connection", "ltw-connection");
+  const reason = make("span", "ltw-why", "ltw-why");
   const identity = make("div", "ltw-identity");
-  identity.append(pill, name, id, agents, connection);
+  identity.append(pill, name, id, agents, connection, reason);
 
   const steps = counter("ltw-steps-count", "steps");
   const episodes = counter("ltw-episodes-count", "episodes");
   const rate = counter("ltw-rate", "steps/s");
-  const badge = make("button", "ltw-badge", "ltw-problems") as HTMLButtonElement;
-  badge.type = "button";
-  badge.setAttribute("aria-expanded", "false");
-  const list = make("div", "ltw-problem-list");
-  list.hidden = true;
-  list.setAttribute("role", "region");
-  list.setAttribute("aria-label", "Problems");
+  const missing = make("span", "ltw-missing", "ltw-missing");
+  const problems = makePopover("Problems", "Problems", "ltw-problems");
+  const { button: badge, panel: list } = problems;
+  badge.className = "ltw-badge";
+  list.classList.add("ltw-problem-list");
   const counters = make("div", "ltw-counters");
-  counters.append(steps.element, episodes.element, rate.element, badge, list);
-  const notice = make("p", "ltw-notice");
-  element.append(identity, counters, notice);
+  counters.append(steps.element, episodes.element, rate.element, missing, problems.element);
+  const notice = make("p", "ltw-notice", "ltw-notice");
+  notice.setAttribute("role", "status");
+  notice.setAttribute("aria-live", "polite");
+  const progress = makeProgress();
+  element.append(identity, counters, notice, progress.element);
 
   let shownProblems = "";
   let stopClock: (() => void) | null = null;
@@ -75,35 +49,20 @@ export function makeStatus(run: RunState, clock: Clock = browserClock): View {
     stopClock?.();
     stopClock = null;
     const now = clock.now();
-    say(connection, connectionText(run.state, now));
+    const { key, text } = connectionOf(run, now);
+    say(connection, text);
+    element.dataset.connection = key;
     const retryAt = run.state?.connection.state === "reconnecting" ? run.state.connection.retry_at * 1000 : 0;
     // Only a countdown needs a clock; it wakes when the next second begins.
     if (retryAt > now) stopClock = clock.after(Math.max(50, (retryAt - now) % 1000 || 1000), tick);
   };
 
-  const open = (on: boolean): void => {
-    list.hidden = !on;
-    badge.setAttribute("aria-expanded", String(on));
-  };
-  const onBadge = (): void => open(list.hidden);
-  const onKey = (event: KeyboardEvent): void => {
-    if (event.key !== "Escape" || list.hidden) return;
-    event.stopPropagation();
-    open(false);
-    badge.focus();
-  };
-  const onOutside = (event: Event): void => {
-    if (!list.hidden && !event.composedPath().includes(counters)) open(false);
-  };
-  badge.addEventListener("click", onBadge);
-  counters.addEventListener("keydown", onKey);
-  document.addEventListener("pointerdown", onOutside);
-
   return {
     element,
     update() {
       const { state } = run;
-      const { key, text } = standing(state);
+      const { key, text } = standing(run);
+      root.dataset.state = key;
       if (pill.dataset.state !== key) pill.dataset.state = key;
       say(pill, text);
       say(name, state ? state.name || state.run_id : "");
@@ -112,41 +71,49 @@ export function makeStatus(run: RunState, clock: Clock = browserClock): View {
       const who = (state?.agents ?? []).filter((agent) => agent !== "");
       say(agents, who.length > 3 ? `${who.length} agents` : who.join(", "));
       agents.title = who.join(", ");
-      connection.title = state?.connection.message ?? "";
-      element.dataset.connection = state?.connection.state ?? "connecting";
+      const why = key === "reconnecting" ? (state?.connection.message ?? "") : "";
+      say(reason, why);
+      connection.title = reason.title = state?.connection.message ?? "";
       tick();
       say(steps.value, countText(state?.steps ?? 0));
       const expected = state?.expected_episodes;
       say(episodes.value, countText(state?.episodes ?? 0) + (expected ? ` of ${countText(expected)}` : ""));
       say(rate.value, rateText(state?.steps_per_s ?? 0));
+      // Nobody knows how fast a run is that nothing is heard of.
+      rate.element.hidden = run.lost !== "" || key === "reconnecting";
+      const lacking = missingText(state);
+      say(missing, lacking);
+      missing.title = (state?.problems ?? [])
+        .filter(isGap)
+        .map(({ detail }) => detail)
+        .join("; ");
       showProblems(state?.problems ?? []);
-      const [kind, words] = noticeOf(run, key, text);
-      say(notice, words);
-      notice.hidden = words === "";
-      notice.dataset.state = kind;
+      progress.show(state);
+      const said = noticeOf(run);
+      say(notice, said.text);
+      notice.hidden = said.text === "";
+      notice.dataset.state = said.key;
     },
     close() {
       stopClock?.();
-      badge.removeEventListener("click", onBadge);
-      counters.removeEventListener("keydown", onKey);
-      document.removeEventListener("pointerdown", onOutside);
+      problems.close();
     },
   };
 
-  function showProblems(problems: readonly ProblemCount[]): void {
-    const key = JSON.stringify(problems);
+  function showProblems(counts: readonly ProblemCount[]): void {
+    const key = JSON.stringify(counts);
     if (key === shownProblems) return;
     shownProblems = key;
-    const count = problems.reduce((sum, problem) => sum + problem.count, 0);
+    const count = counts.reduce((sum, problem) => sum + problem.count, 0);
     badge.dataset.count = String(count);
     say(badge, count === 1 ? "1 problem" : `${countText(count)} problems`);
     badge.disabled = count === 0;
     if (count === 0) {
-      open(false);
+      problems.open(false);
       say(badge, "no problems");
     }
     list.replaceChildren(
-      ...problems.map(({ kind, count: times, detail }) => {
+      ...counts.map(({ kind, count: times, detail }) => {
         const item = make("div", "ltw-problem");
         const head = make("div", "ltw-problem-kind");
         const many = make("span", "ltw-problem-count");
@@ -162,14 +129,31 @@ export function makeStatus(run: RunState, clock: Clock = browserClock): View {
   }
 }
 
-/** What is wrong, if anything, and how badly. */
-function noticeOf(run: RunState, key: string, text: string): [kind: string, words: string] {
-  const { state, fault } = run;
-  if (fault) return ["failed", `A message from the kernel was not understood: ${fault}`];
-  if (state?.reason && (key === "failed" || key === "cancelled")) return [key, `${text}: ${state.reason}`];
-  // A link that comes and goes must not move the page: why it is gone is told where it says so.
-  if (state?.connection.message && state.connection.state === "closed") return ["connection", state.connection.message];
-  return ["", ""];
+/** How far the run is, where it was said how many episodes there will be. */
+function makeProgress(): { element: HTMLElement; show(state: State | null): void } {
+  const element = make("div", "ltw-progress", "ltw-progress");
+  const bar = make("div", "ltw-progress-bar");
+  element.append(bar);
+  element.setAttribute("role", "progressbar");
+  element.setAttribute("aria-label", "Episodes that have ended");
+  element.setAttribute("aria-valuemin", "0");
+  return {
+    element,
+    show(state) {
+      const of = state?.expected_episodes ?? 0;
+      element.hidden = of === 0;
+      if (!state || of === 0) return;
+      const ended = Math.min(state.ended_episodes, of);
+      element.setAttribute("aria-valuemax", String(of));
+      element.setAttribute("aria-valuenow", String(ended));
+      element.setAttribute("aria-valuetext", `${countText(state.ended_episodes)} of ${countText(of)} episodes`);
+      bar.style.width = `${(100 * ended) / of}%`;
+    },
+  };
+}
+
+function isGap({ kind }: ProblemCount): boolean {
+  return kind === "gap" || kind === "episode_gap";
 }
 
 function counter(testid: string, unit: string): { element: HTMLElement; value: HTMLElement } {

@@ -129,6 +129,7 @@ export function makeTableBar(page: Page, clock: Clock = browserClock): View {
 
   const update = (): void => {
     const { filter: wanted } = selection;
+    filter.disabled = go.disabled = page.run.isStatic;
     const faults = states.map((state) => state.arrangement?.fault ?? null);
     const [steps, episodes] = faults;
     // An expression that fits one of the tables is none that is wrong.

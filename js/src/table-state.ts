@@ -88,9 +88,11 @@ export class TableState {
     const wish = { ...this.wish, ...change };
     if (wish.where === this.wish.where && wish.sort === this.wish.sort && wish.descending === this.wish.descending)
       return;
+    const plain = wish.where.trim() === "" && wish.sort === "";
+    // What was arranged stays: without a kernel there is no other arrangement to be had.
+    if (this.run.isStatic && !plain) return;
     if (this.#working?.progress) this.#before = this.#working;
     this.#arrangement?.close();
-    const plain = wish.where.trim() === "" && wish.sort === "";
     this.#arrangement = plain ? null : new Arrangement(this.link, this.table, wish, () => this.#arranged(), this.clock);
     if (plain) this.#before = null;
     this.#changed();

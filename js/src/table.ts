@@ -15,7 +15,9 @@ import { ROW_HEIGHT, RowWindow } from "./window.ts";
 
 /** Rows to have here beyond those on screen. */
 const AHEAD = 40;
+/** A row that is on its way, and one that will not come. */
 const PLACEHOLDER = "…";
+const OUT_OF_REACH = "–";
 /** After so many milliseconds without scrolling the thumb stands where it belongs. */
 const SETTLE_MS = 150;
 
@@ -108,7 +110,9 @@ export function makeTable(page: Page, options: TableOptions): TableView {
         num_column_headers: 1,
         row_height: ROW_HEIGHT,
         column_headers: shownColumns.map(({ name }) => [label(table, name)]),
-        data: shownColumns.map((column) => held.map((row) => (row ? textOf(column, row) : PLACEHOLDER))),
+        data: shownColumns.map((column) =>
+          held.map((row) => (row ? textOf(column, row) : run.isStatic ? OUT_OF_REACH : PLACEHOLDER)),
+        ),
       };
     },
     { virtual_mode: "both", column_classes: true },
@@ -321,7 +325,7 @@ export function makeTable(page: Page, options: TableOptions): TableView {
     const { arrangement } = state;
     if (!arrangement || arrangement.fault) return options.nothing(run);
     const { progress } = arrangement;
-    if (!progress) return "Waiting for the kernel…";
+    if (!progress) return run.isStatic ? "There is no kernel to filter them." : "Waiting for the kernel…";
     if (progress.scanned < progress.of) return `Looking through ${progress.of.toLocaleString("en")} rows…`;
     return `None of ${progress.of.toLocaleString("en")} rows fits the filter.`;
   };

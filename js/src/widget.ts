@@ -45,7 +45,7 @@ export function renderView(page: Page, model: Pick<Model, "get" | "on" | "off">,
     grid.repaint();
     chart.repaint();
   });
-  const status = makeStatus(run);
+  const status = makeStatus(run, root);
   const controls = makeControls(page);
   status.element.firstElementChild?.after(controls.element);
   const grid = makeGrid(page, theme);

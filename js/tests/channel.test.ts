@@ -44,7 +44,7 @@ function page(subshell: Promise<void> = Promise.resolve()) {
     },
   };
   const clock = new FakeClock();
-  const handlers = { push: vi.fn(), late: vi.fn(), faulted: vi.fn() };
+  const handlers = { push: vi.fn(), late: vi.fn(), faulted: vi.fn(), kernel: vi.fn(), expecting: false };
   const link = openLink({ ...kernel.model, widget_manager } as unknown as Model, handlers, clock, () => 0.5);
   return { kernel, comms, clock, handlers, link };
 }
@@ -89,7 +89,7 @@ test("a host without subshells is not waited for, and one without such comms is 
 
   const kernel = new FakeKernel();
   kernel.addSteps({ step_index: 0 });
-  const handlers = { push: vi.fn(), late: vi.fn(), faulted: vi.fn() };
+  const handlers = { push: vi.fn(), late: vi.fn(), faulted: vi.fn(), kernel: vi.fn(), expecting: false };
   const other = openLink({ ...kernel.model, widget_manager: {} } as unknown as Model, handlers, clock, () => 0.5);
   await settled();
   expect((await other.ask("ask_rows", { table: "steps", first: 0, count: 1 })).spans[0]?.count).toBe(1);

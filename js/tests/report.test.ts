@@ -72,7 +72,8 @@ async function opened(): Promise<(kind: string, fields?: Record<string, unknown>
   const held = blocks();
   const model = new ReportModel(await ReportData.open((name) => held.get(name) ?? null));
   const nothing = (): void => {};
-  const link = openLink(model as never, { push: nothing, late: nothing, faulted: (message) => expect.fail(message) });
+  const faulted = (message: string) => expect.fail(message);
+  const link = openLink(model as never, { push: nothing, late: nothing, kernel: nothing, faulted, expecting: false });
   return (kind, fields = {}) => link.ask(kind, fields);
 }
 

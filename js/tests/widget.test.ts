@@ -4,7 +4,6 @@ import { BLANK, FakeKernel, type Row } from "../fake-kernel.ts";
 import { curveOf, movingMean } from "../src/chart.ts";
 import { describe as describeGrid } from "../src/picture.ts";
 import { RunState } from "../src/run-state.ts";
-import { connectionText, standing } from "../src/status.ts";
 import factory from "../src/widget.ts";
 
 const at = (testid: string, within: ParentNode = document): HTMLElement => {
@@ -137,7 +136,7 @@ describe("the widget", () => {
     await vi.waitFor(() => expect(at("ltw-state").textContent).toBe("Waiting for the first step"));
     expect(at("ltw-steps-table").textContent).toContain("Waiting for the first step…");
     expect(at("ltw-episodes-table").textContent).toContain("Waiting for the first episode…");
-    expect(at("ltw-root").textContent).toContain("No picture yet.");
+    expect(at("ltw-root").textContent).toContain("Waiting for the first picture…");
     expect(at("ltw-root").textContent).toContain("No episode has ended yet.");
   });
 
@@ -292,33 +291,6 @@ describe("the widget", () => {
     document.body.dataset.jpThemeLight = "true";
     await vi.waitFor(() => expect(at("ltw-root").dataset.theme).toBe("light"));
     delete document.body.dataset.jpThemeLight;
-  });
-});
-
-describe("standing", () => {
-  test.each([
-    [null, "connecting"],
-    [{ status: "running", steps: 0 }, "waiting"],
-    [{ status: "running", steps: 1 }, "running"],
-    [{ status: "paused", steps: 1 }, "paused"],
-    [{ status: "completed", steps: 0 }, "completed"],
-    [{ status: "failed", steps: 1 }, "failed"],
-    [{ status: "cancelled", steps: 1 }, "cancelled"],
-    [{ status: "unknown", steps: 5 }, "running"],
-    [{ status: "unknown", steps: 5, connection: { ...BLANK.connection, state: "recording" as const } }, "recording"],
-    [{ status: "completed", steps: 5, connection: { ...BLANK.connection, state: "recording" as const } }, "completed"],
-  ])("of %j is %s", (state, key) => {
-    expect(standing(state && { ...BLANK, ...state }).key).toBe(key);
-  });
-
-  test("a reconnect counts down to its next attempt", () => {
-    const state = {
-      ...BLANK,
-      connection: { state: "reconnecting" as const, attempt: 3, retry_at: 1004.2, message: "refused" },
-    };
-    expect(connectionText(state, 1_000_500)).toBe("reconnecting, attempt 3, next in 4 s");
-    expect(connectionText(state, 1_003_500)).toBe("reconnecting, attempt 3, next in 1 s");
-    expect(connectionText(state, 1_005_000)).toBe("reconnecting, attempt 3");
   });
 });
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from live_telemetry_widget.schema import TEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 def moment(nanoseconds: int | None) -> pd.Timestamp | None:
@@ -23,29 +24,65 @@ def moment(nanoseconds: int | None) -> pd.Timestamp | None:
 _Frame = TypeVar("_Frame", bound=pd.DataFrame)
 
 
+class Plain(Protocol):
+    """A column in memory of NumPy's own: numbers (of times, nanoseconds), and which of them are missing, if any is."""
+
+    @property
+    def numbers(self) -> np.ndarray[Any, Any]:
+        """The numbers."""
+
+    @property
+    def missing(self) -> np.ndarray[Any, Any] | None:
+        """True where there is none."""
+
+
 @overload
 def to_frame(table: pa.Table, decode: Sequence[str] = ()) -> pd.DataFrame: ...
 @overload
-def to_frame(table: pa.Table, decode: Sequence[str], kind: type[_Frame]) -> _Frame: ...
-def to_frame(table: pa.Table, decode: Sequence[str] = (), kind: type[pd.DataFrame] = pd.DataFrame) -> pd.DataFrame:
+def to_frame(
+    table: pa.Table | Iterable[tuple[pa.Field, pa.ChunkedArray | Plain]], decode: Sequence[str], kind: type[_Frame]
+) -> _Frame: ...
+def to_frame(
+    table: pa.Table | Iterable[tuple[pa.Field, pa.ChunkedArray | Plain]],
+    decode: Sequence[str] = (),
+    kind: type[pd.DataFrame] = pd.DataFrame,
+) -> pd.DataFrame:
     """Return a DataFrame: plain NumPy numbers where nothing is null, pandas' nullable ones elsewhere, categoricals for labels.
 
     Parameters
     ----------
     table
-        Columns of the kinds that :mod:`~live_telemetry_widget.schema` knows.
+        Columns of the kinds that :mod:`~live_telemetry_widget.schema` knows; also one by one.
     decode
         Label columns of JSON texts to turn into numbers (or plain strings) where all their values allow it.
     kind
         The class to make it of.
     """
     columns: dict[str, Any] = {}
-    for field, column in zip(table.schema, table.columns, strict=True):
-        if field.name in decode:
+    for field, column in zip(table.schema, table.columns, strict=True) if isinstance(table, pa.Table) else table:
+        if not isinstance(column, pa.ChunkedArray):
+            columns[field.name] = _of_numbers(field.type, column)
+        elif field.name in decode:
             columns[field.name] = decoded(column)
         else:
             columns[field.name] = _series(column)
     return kind(columns, copy=False)
+
+
+def _of_numbers(kind: pa.DataType, column: Plain) -> Any:  # noqa: ANN401 - whatever pandas takes as a column
+    numbers, missing = column.numbers, column.missing
+    if pa.types.is_timestamp(kind):
+        if missing is not None:
+            numbers[missing] = pd.NaT.value
+        times = pd.DatetimeIndex(numbers.view(f"M8[{kind.unit}]"), copy=False)
+        return pd.Series(times.tz_localize(kind.tz), copy=False)
+    if missing is None:
+        return pd.Series(numbers, copy=False)
+    if pa.types.is_floating(kind):
+        numbers[missing] = np.nan
+        return pd.Series(numbers, copy=False)
+    kept = pd.arrays.BooleanArray if pa.types.is_boolean(kind) else pd.arrays.IntegerArray
+    return pd.Series(kept(numbers, missing), copy=False)
 
 
 def _series(column: pa.ChunkedArray) -> Any:  # noqa: ANN401 - whatever pandas takes as a column

@@ -87,6 +87,13 @@ class Episode:
             return [Segment(self._first, self.count, self._row)] if self.count else []
         return [Segment(*held[at : at + 3]) for at in range(0, len(held), 3)]
 
+    def put_places(self, into: array.array[int]) -> None:
+        """Append :attr:`segments` as plain numbers, three each: of a run's many episodes this makes no objects."""
+        if self._stretches is not None:
+            into.extend(self._stretches)
+        elif self.count:
+            into.extend((self._first, self.count, self._row))
+
     def rows_at(self, first: int, count: int) -> Numbers | None:
         """Return the rows that hold the steps `first` to `first + count`, -1 for those not held; None when none of them is."""
         if first >= self.next_step:

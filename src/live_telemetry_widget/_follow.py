@@ -179,8 +179,8 @@ class Following:
             self._asked.clear()
             self._repair_at, self._repair_wait = 0.0, _REPAIR_FIRST
         feed.touch()
-        if feed.details is None or (feed.state.ended and not feed.details.ended):
-            self.describe()
+        # With what is said of a run its config may have changed: what its worker says of itself comes when it runs.
+        self.describe()
         self._tend_soon()
 
     def forgotten(self, address: str) -> None:

@@ -268,6 +268,10 @@ class Packed:
         """Return all rows."""
         return self.slice(0, self.num_rows)
 
+    def column(self, name: str) -> pa.Array:
+        """Return all rows of one column."""
+        return self._read([name], self.num_rows, lambda stored: stored, lambda: np.arange(self.num_rows)).column(0)
+
     def slice(self, first: int, count: int, names: Sequence[str] | None = None) -> pa.RecordBatch:
         """Return rows, as ``RecordBatch.slice`` does; of `names` only those columns."""
         count = min(count, self.num_rows - first)

@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from live_telemetry_widget import _arrow, _columns, normalize
+from live_telemetry_widget import _arrow, _columns, _stretches, normalize
 from live_telemetry_widget._episode import Episode, Record
 from live_telemetry_widget._gaps import Gap, Gaps
 from live_telemetry_widget._rows import Rows
@@ -78,53 +78,6 @@ class Delta:
     cursor: Cursor
 
 
-class _StepColumns:
-    """What the episodes' summaries are made from, of a batch of steps and of each stretch in it."""
-
-    def __init__(self, batch: pa.RecordBatch, cuts: np.ndarray[Any, Any]) -> None:
-        self.steps: Numbers = batch.column("step_index").to_numpy()
-        self.rewards: np.ndarray[Any, Any] = batch.column("reward").to_numpy()
-        self._flags = [batch.column(name).to_numpy(zero_copy_only=False) for name in ("terminated", "truncated")]
-        self._times, self._seeds = batch.column("timestamp").cast(pa.int64()), batch.column("episode_seed")
-        # Of whole stretches, all at once: a question to NumPy or Arrow costs as much for one as for a thousand.
-        starts, last = cuts[:-1], pa.array(cuts[1:] - 1)
-        self.starts: list[int] = starts.tolist()
-        self.ends: list[int] = cuts[1:].tolist()
-        self.firsts: list[int] = self.steps[starts].tolist()
-        self.sums: list[float] = np.add.reduceat(self.rewards, starts).tolist()
-        self._ended = [np.logical_or.reduceat(flag, starts).tolist() for flag in self._flags]
-        self._last_times = self._times.take(last).to_pylist()
-        self._last_seeds = self._seeds.take(last).to_pylist() if self._seeds.null_count < len(self._seeds) else None
-
-    def put(self, episode: Episode, at: int, row: int) -> None:
-        """Note in its episode that a stretch, all new, is stored from `row` on."""
-        seed = self._last_seeds[at] if self._last_seeds is not None else None
-        flags = self._ended[0][at], self._ended[1][at]
-        self._put(episode, self.firsts[at], self.ends[at] - self.starts[at], row, (self._last_times[at], seed, *flags))
-
-    def put_part(self, episode: Episode, low: int, high: int, row: int) -> None:
-        """Note in its episode that the rows `low` to `high`, consecutive new steps of it, are stored from `row` on."""
-        flags = (bool(flag[low:high].any()) for flag in self._flags)
-        last = (self._times[high - 1].as_py(), self._seeds[high - 1].as_py(), *flags)
-        self._put(episode, int(self.steps[low]), high - low, row, last)
-
-    @staticmethod
-    def _put(
-        episode: Episode, first: int, count: int, row: int, last: tuple[int | None, int | None, bool, bool]
-    ) -> None:
-        time, seed, terminated, truncated = last
-        if first + count >= episode.next_step:
-            episode.last_time = time
-            if seed is not None:
-                episode.seed = seed
-        episode.add(first, count, row)
-        episode.terminated |= terminated
-        episode.truncated |= truncated
-
-
-#: Two copies of a step are of one time when they are no further apart (nanoseconds): a database keeps fewer digits.
-_SAME_TIME: Final = 1_000_000
-_SECOND: Final = 1_000_000_000
 _NONE: Final[dict[int, Episode]] = {}
 #: The log of changes is tidied when it is longer than twice the number of episodes, and this.
 _LOG_ROOM: Final = 1_024
@@ -172,10 +125,16 @@ class RunFrames:
         self._summaries = Summaries(run_id, self._order, self._records)
         # Whether the episodes of each (worker, agent) were first seen in ascending order.
         self._ascending = True
+        # Whether the rows are where `steps_table` has them: the order of arrival; and up to which step of which episode they are.
+        self._arranged = True
+        self._last = (-1, 0)
         # Ordinals by time of change, newest last: what changed since a revision is at the end. Of an episode only its last counts.
         self._changed = array.array("q")
         # Ordinals of episodes whose record and steps contradict each other.
         self._unsound: dict[int, None] = {}
+        # Ordinals of episodes that have not ended, and how many there are of each (worker, agent).
+        self._running: set[int] = set()
+        self._running_of: collections.Counter[tuple[str, str]] = collections.Counter()
         self._agents: dict[str, None] = {}
         # Episodes by (agent, number), once there are both named and unnamed workers.
         self._namesakes: dict[tuple[str, int], list[Episode]] | None = None
@@ -198,7 +157,7 @@ class RunFrames:
         with self._lock, np.errstate(invalid="ignore", over="ignore"):  # infinities are data
             self.revision += 1
             before = self._steps.total
-            for part in _by_naming(batch):
+            for part in _stretches.by_naming(batch):
                 self._take_in(part)
             self._count(self._spill.problems())
             new = self._steps.slice(before, self._steps.total - before)
@@ -275,9 +234,9 @@ class RunFrames:
             self._problems[problem.kind] = dataclasses.replace(problem, count=total, raw=problem.raw[:RAW_LIMIT])
 
     def _take_in(self, batch: pa.RecordBatch) -> None:
-        batch, cuts, keys = _segments(batch)
+        batch, cuts, keys = _stretches.segments(batch)
         self._note_names({key[:2] for key in keys})
-        columns = _StepColumns(batch, cuts)
+        columns = _stretches.StepColumns(batch, cuts)
         keep: list[tuple[int, int]] = []
         copies: list[Numbers] = []
         copied: list[Numbers] = []
@@ -292,17 +251,19 @@ class RunFrames:
                     found_out.append((start, end, episode.worker_id))
             rows = episode.rows_at(columns.firsts[at], end - start)
             if rows is None:
+                self._follows(episode, columns.firsts[at], end - start)
                 columns.put(episode, at, row)
                 episode.reward += columns.sums[at]
                 row += end - start
                 keep.append((start, end))
                 self._touch(episode)
                 continue
-            runs = _true_runs(rows < 0, start)
+            runs = _stretches.true_runs(rows < 0, start)
             places = np.flatnonzero(rows >= 0)
             copies.append(places + start)
             copied.append(rows[places])
             for low, high in runs:
+                self._follows(episode, int(columns.steps[low]), high - low)
                 columns.put_part(episode, low, high, row)
                 row += high - low
                 keep.append((low, high))
@@ -311,7 +272,7 @@ class RunFrames:
                 self._touch(episode)
         fresh = row - self._steps.total
         if found_out:
-            batch = _named(batch, found_out)
+            batch = _stretches.named(batch, found_out)
         # Copies within this very batch point at rows that are not there before it is appended.
         if fresh:
             all_new = fresh == batch.num_rows
@@ -321,11 +282,17 @@ class RunFrames:
         if copies:
             self._merge(np.concatenate(copied), batch.take(pa.array(np.concatenate(copies))))
 
+    def _follows(self, episode: Episode, first: int, count: int) -> None:
+        """Note that steps of an episode are about to be stored behind all others."""
+        place = (episode.ordinal, first)
+        self._arranged = self._arranged and place >= self._last
+        self._last = (episode.ordinal, first + count)
+
     def _merge(self, rows: Numbers, given: pa.RecordBatch) -> None:
         """Merge copies (a row of `given` for each of `rows`) into the rows that are held."""
         self.duplicates += len(rows)
         names = ["action", "reward", "terminated", "truncated"]
-        differ = np.flatnonzero(_differ(self._steps.take(rows, names), given))
+        differ = np.flatnonzero(_stretches.differ(self._steps.take(rows, names), given))
         if len(differ):
             last = given.slice(int(differ[-1]), 1).to_pylist()[0]
             detail = (
@@ -363,6 +330,8 @@ class RunFrames:
         episode = Episode(len(self._order), worker, agent, number)
         self._enter(episode)
         self._order.append(episode)
+        self._running.add(episode.ordinal)
+        self._running_of[worker, agent] += 1
         self._agents[agent] = None
         self._gaps.add_number(worker, agent, number)
         if self._namesakes is not None:
@@ -428,12 +397,15 @@ class RunFrames:
             return None
         given = steps.take(pa.array(places))
         held = self._steps.take(rows[places], ["timestamp", "action", "reward", "terminated", "truncated"])
-        return not (_differ(held, given).any() or _other_times(held, given).any())
+        return not (_stretches.differ(held, given).any() or _stretches.other_times(held, given).any())
 
     def _rename(self, episode: Episode, worker: str) -> None:
         """Give an episode of a worker that was not named its worker."""
         del self._episodes[episode.worker_id, episode.agent_id][episode.number]
         self._gaps.forget_stream(episode)
+        if episode.ordinal in self._running:
+            self._running_of[episode.worker_id, episode.agent_id] -= 1
+            self._running_of[worker, episode.agent_id] += 1
         episode.worker_id = worker
         self._enter(episode)
         self._ascending = False  # its place is that of when it was first seen
@@ -487,6 +459,9 @@ class RunFrames:
                 last_first = dict.fromkeys(reversed(self._changed))
                 self._changed = array.array("q", reversed(last_first))
         self._gaps.look_at(episode)
+        if (episode.terminated or episode.truncated or episode.record) and episode.ordinal in self._running:
+            self._running.discard(episode.ordinal)
+            self._running_of[episode.worker_id, episode.agent_id] -= 1
         if episode.sound:
             self._unsound.pop(episode.ordinal, None)
         else:
@@ -512,6 +487,15 @@ class RunFrames:
     def episode_count(self) -> int:
         """How many episodes are known, by their steps or their record."""
         return len(self._order)
+
+    def ended_episodes(self, agent_id: str | None = None) -> list[int]:
+        """Return how many episodes have ended, of each agent of each worker, in order of first sight; of one agent if that is said."""
+        with self._lock:
+            return [
+                len(numbers) - self._running_of[stream]
+                for stream, numbers in self._episodes.items()
+                if numbers and agent_id in {None, stream[1]}
+            ]
 
     @property
     def record_count(self) -> int:
@@ -581,16 +565,26 @@ class RunFrames:
                     ordered[ordinal] = episode
         return ordered
 
+    def _arrangement(self) -> Callable[[], Numbers | None]:
+        """Return what makes the order of the rows that are here now; None: that in which they came."""
+        if self._arranged and self._ascending:
+            return lambda: None
+        places = array.array("q")
+        for episode in self._by_number():
+            episode.put_places(places)
+
+        def make() -> Numbers | None:
+            _, counts, rows = np.frombuffer(places, np.int64).reshape(-1, 3).T
+            return None if (np.diff(rows) == counts[:-1]).all() else _ranges(rows, counts)
+
+        return make
+
     def _ordered_steps(self) -> Callable[[], pa.Table]:
-        steps = self._steps.copy()
-        segments = [s for episode in self._by_number() for s in episode.segments]
+        steps, order = self._steps.copy(), self._arrangement()
 
         def make() -> pa.Table:
-            rows = np.array([s.row for s in segments], np.int64)
-            counts = np.array([s.length for s in segments], np.int64)
-            if (np.diff(rows) == counts[:-1]).all():
-                return steps.slice(0, steps.total)
-            return steps.take_many(_ranges(rows, counts))
+            rows = order()
+            return steps.slice(0, steps.total) if rows is None else steps.arranged(rows)
 
         return make
 
@@ -609,8 +603,16 @@ class RunFrames:
         """Return :meth:`steps_table` as a DataFrame, with `action` decoded where its values are numbers or words."""
 
         def begin() -> Callable[[], StepFrame]:
-            seen = self.revision
-            return lambda: self.marked(_columns.to_frame(self.steps_table(), ("action",), StepFrame), seen)
+            steps, order, seen = self._steps.copy(), self._arrangement(), self.revision
+
+            def make() -> StepFrame:
+                # Not by way of the table: that would be in memory beside the frame.
+                try:
+                    return _columns.to_frame(steps.columns(order()), ("action",), StepFrame)
+                except pa.ArrowInvalid:  # a column of unlike numbers
+                    return _columns.to_frame(self.steps_table(), ("action",), StepFrame)
+
+            return lambda: self.marked(make(), seen)
 
         held: StepFrame = self._made("steps", begin)
         return held
@@ -676,7 +678,7 @@ class RunFrames:
         with self._lock:
             if table == "steps":
                 return self.steps_schema()
-            held = unify(EPISODES, {chunk.schema: None for chunk in self._records.chunks})
+            held = unify(EPISODES, [chunk.schema for chunk in self._records.chunks])
             some = self._summaries.rows(self._order[-1:], settled=self.settled).schema
             return pa.schema([*some, *(field for field in held if field.name not in some.names)])
 
@@ -805,101 +807,8 @@ def _not_finite(new: pa.RecordBatch, name: str) -> list[Problem]:
     return [Problem("not_finite", detail, count=len(wrong))]
 
 
-def _differ(held: pa.Table, given: pa.RecordBatch) -> np.ndarray[Any, Any]:
-    """Return for each row whether both copies have something to say of it that is not the same."""
-    rewards = held.column("reward").to_numpy(), given.column("reward").to_numpy()
-    found: np.ndarray[Any, Any] = (rewards[0] != rewards[1]) & ~(np.isnan(rewards[0]) & np.isnan(rewards[1]))
-    for name in ("terminated", "truncated"):
-        found |= held.column(name).to_numpy() != given.column(name).to_numpy(zero_copy_only=False)
-    actions = held.column("action").cast(TEXT), given.column("action").cast(TEXT)
-    other = pc.fill_null(pc.not_equal(*actions), fill_value=False)
-    found |= other.to_numpy()
-    return found
-
-
-def _other_times(held: pa.Table, given: pa.RecordBatch) -> np.ndarray[Any, Any]:
-    """Return for each row whether the two copies were made at different times, as far as both tell."""
-    left, right = (
-        pc.fill_null(table.column("timestamp").cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-        for table in (held, given)
-    )
-    # A database may keep whole seconds only.
-    coarse = (left % _SECOND == 0) | (right % _SECOND == 0)
-    apart = np.abs(left - right) > np.where(coarse, _SECOND, _SAME_TIME)
-    found: np.ndarray[Any, Any] = apart & (left != 0) & (right != 0)
-    return found
-
-
-def _true_runs(mask: np.ndarray[Any, Any], base: int) -> list[tuple[int, int]]:
-    """Return the stretches of True in `mask` as (start, end), each plus `base`."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
-    return [(int(a) + base, int(b) + base) for a, b in edges.reshape(-1, 2)]
-
-
 def _ranges(starts: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the concatenation of arange(start, start + count)."""
     ends = np.cumsum(counts)
     rows: np.ndarray[Any, Any] = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
     return rows
-
-
-def _by_naming(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
-    """Return the steps that name no worker, then those that do.
-
-    Whether an unnamed step is a copy of a named one can be seen only when one of them is held.
-    """
-    names = batch.column("worker_id")
-    code = names.dictionary.index("").as_py()
-    if code < 0 or len(names.dictionary) == 1:
-        return [batch]
-    unnamed = pc.equal(names.indices, code)
-    return [part for part in (batch.filter(unnamed), batch.filter(pc.invert(unnamed))) if part.num_rows]
-
-
-def _named(batch: pa.RecordBatch, found_out: list[tuple[int, int, str]]) -> pa.RecordBatch:
-    """Return the batch with the workers that were found out, of rows (start, end)."""
-    names = batch.column("worker_id").to_pylist()
-    for start, end, worker in found_out:
-        names[start:end] = [worker] * (end - start)
-    at = batch.schema.get_field_index("worker_id")
-    return batch.set_column(at, batch.schema.field(at), pa.array(names, LABEL))
-
-
-def _segments(
-    batch: pa.RecordBatch,
-) -> tuple[pa.RecordBatch, np.ndarray[Any, Any], list[tuple[str, str, int]]]:
-    """Cut a batch into stretches of one episode with steps that count up by one.
-
-    Returns
-    -------
-    tuple
-        The batch (rows of interleaved agents brought together, otherwise as it was), the edges of the stretches, and the
-        (worker, agent, episode) of each.
-    """
-    codes, names = _stream_codes(batch)
-    number = batch.column("episode").to_numpy()
-    step = batch.column("step_index").to_numpy()
-    edges = _edges(codes, number, step)
-    if len(edges) - 1 > max(8, batch.num_rows // 4):
-        order = np.lexsort((step, number, codes))
-        batch = batch.take(pa.array(order))
-        codes, number, step = codes[order], number[order], step[order]
-        edges = _edges(codes, number, step)
-    keys = [(*names[int(codes[at])], int(number[at])) for at in edges[:-1]]
-    return batch, edges, keys
-
-
-def _edges(
-    codes: np.ndarray[Any, Any], number: np.ndarray[Any, Any], step: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
-    same = (codes[1:] == codes[:-1]) & (number[1:] == number[:-1]) & (step[1:] == step[:-1] + 1)
-    edges: np.ndarray[Any, Any] = np.concatenate(([0], np.flatnonzero(~same) + 1, [len(codes)]))
-    return edges
-
-
-def _stream_codes(batch: pa.RecordBatch) -> tuple[np.ndarray[Any, Any], list[tuple[str, str]]]:
-    """Return a code for the (worker, agent) of each row, and the pairs that the codes stand for."""
-    worker, agent = batch.column("worker_id"), batch.column("agent_id")
-    workers, agents = worker.dictionary.to_pylist(), agent.dictionary.to_pylist()
-    codes = worker.indices.to_numpy().astype(np.int64) * len(agents) + agent.indices.to_numpy()
-    return codes, [(w, a) for w in workers for a in agents]

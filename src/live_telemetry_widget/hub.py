@@ -26,6 +26,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from live_telemetry_widget import _arrow
 from live_telemetry_widget._follow import Arrival, Ended, Following
 from live_telemetry_widget._spill import parse_limit
 from live_telemetry_widget.bus import RunBus, call_each
@@ -458,4 +459,4 @@ class TelemetryAsyncHub:
 
 def _weight(item: Arrival | Ended) -> int:
     """Return how many bytes a subscriber holds that has not taken an item yet."""
-    return item.batch.nbytes + item.new.nbytes if isinstance(item, Arrival) else 0
+    return _arrow.weight(item.batch) + _arrow.weight(item.new) if isinstance(item, Arrival) else 0

@@ -47,6 +47,9 @@ class Frames(Protocol):
     def episode_count(self) -> int:
         """How many episodes there are."""
 
+    def ended_episodes(self) -> list[int]:
+        """Return how many episodes have ended, of each agent of each worker."""
+
     @property
     def agents(self) -> list[str]:
         """The agents, in order of first sight."""
@@ -128,6 +131,10 @@ class AgentFrames:
         with self._lock:
             self._follow()
             return len(self._ordinals)
+
+    def ended_episodes(self) -> list[int]:
+        """Return how many episodes of the agent have ended, of each worker."""
+        return self._frames.ended_episodes(self.agent_id)
 
     @property
     def agents(self) -> list[str]:

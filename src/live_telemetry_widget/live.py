@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 from live_telemetry_widget.controls import Controls
 from live_telemetry_widget.frames import Cursor
 from live_telemetry_widget.lens import AgentFrames, Frames
+from live_telemetry_widget.progress import announced_episodes
 from live_telemetry_widget.report import kept
+from live_telemetry_widget.schema import RunState
 from live_telemetry_widget.view import encode, messages, questions
 from live_telemetry_widget.view.artist import Artist
 from live_telemetry_widget.view.channel import Channels
@@ -39,7 +41,7 @@ _KEYFRAME_FIRST: Final = 0.4
 _KEYFRAME_EVERY: Final = 4.0
 #: Without any sign of a page and of change, keyframes end after so many seconds.
 _KEYFRAMES_END: Final = 120.0
-#: Even when nothing happens a view is looked at so often (seconds), to find out that its widget was closed.
+#: Even when nothing happens a view is looked at so often (seconds): its widget may have been closed, and its page wants to know that we live.
 _LOOK_EVERY: Final = 5.0
 _RATE_WINDOW: Final = 2.0
 
@@ -154,6 +156,7 @@ class LiveView:
         self._cursor = Cursor()
         self._rates: collections.deque[tuple[float, int]] = collections.deque()
         self._told: messages.State | None = None
+        self._told_at = 0.0
         self.artist = Artist(feed)
         self.layers = Layers()
         self._drawn_to = 0
@@ -267,9 +270,12 @@ class LiveView:
             spans.append(messages.Span(table="episodes", first=first, count=rows.num_rows, total=frames.episode_count))
             buffers.append(encode.to_page(rows))
         state = self._state(delta.first + delta.steps.num_rows)
-        if not spans and state == self._told:
+        now = time.monotonic()
+        # A page takes a kernel that says nothing of a run that goes on to be gone (js/src/kernel-watch.ts).
+        alive = now - self._told_at >= _LOOK_EVERY and _goes_on(state)
+        if not (spans or alive or state != self._told):
             return
-        self._told = state
+        self._told, self._told_at = state, now
         self._pushes += 1
         push = messages.Push(
             kind="push",
@@ -279,13 +285,14 @@ class LiveView:
             state=state,
             spans=spans,
         )
-        self._pace.sent(time.monotonic())
+        self._pace.sent(now)
         self.widget.push(push, buffers)
         self._cursor = delta.cursor
 
     def _state(self, rows: int) -> messages.State:
         feed, frames, link = self.feed, self.frames, self.feed.link
         config = feed.config
+        ended = frames.ended_episodes()
         return messages.State(
             run_id=feed.run_id,
             name=str(config.get("run_name") or ""),
@@ -298,7 +305,9 @@ class LiveView:
             agents=frames.agents[:100],
             steps=rows,
             episodes=frames.episode_count,
-            expected_episodes=_expected_episodes(config),
+            ended_episodes=sum(ended),
+            # What a worker says is for itself; whether for each of its agents or for all together, nobody says.
+            expected_episodes=announced_episodes(config) if len(ended) <= 1 else None,
             # Of a run that has ended, what arrives is read back, not made.
             steps_per_s=0.0 if feed.state.ended else self._rate(frames.step_count),
             problems=[
@@ -335,9 +344,6 @@ class LiveView:
         return self._grid
 
 
-def _expected_episodes(config: dict[str, Any]) -> int | None:
-    """Return how many episodes the run's config announces, where clients in use put it."""
-    at: Any = config
-    for name in ("metadata", "worker", "config", "max_episodes"):
-        at = at.get(name) if isinstance(at, dict) else None
-    return at if isinstance(at, int) and not isinstance(at, bool) and at > 0 else None
+def _goes_on(state: messages.State) -> bool:
+    """Whether something may still come of the run."""
+    return not RunState(state["status"]).ended and state["connection"]["state"] not in {"closed", "recording"}

@@ -6,14 +6,13 @@ import asyncio
 import difflib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from live_telemetry_widget.client import RunDetails, RunInfo
 from live_telemetry_widget.errors import RunNotFoundError
 from live_telemetry_widget.feed import run_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from live_telemetry_widget.client import TrainerClient
+    from live_telemetry_widget.client import RunDetails, RunInfo, TrainerClient
 
 _AT_ONCE: Final = 64
 

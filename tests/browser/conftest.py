@@ -184,7 +184,7 @@ def open_notebook(browser: Browser, lab: Lab) -> Iterator[Callable[..., Notebook
     contexts = []
     numbers = iter(range(1_000))
 
-    def open_(*cells: str, name: str = "") -> NotebookPage:
+    def open_(*cells: str, name: str = "", prepare: Callable[[Page], object] = lambda _: None) -> NotebookPage:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
         notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
         notebook.metadata["language_info"] = {"name": "python"}
@@ -193,6 +193,7 @@ def open_notebook(browser: Browser, lab: Lab) -> Iterator[Callable[..., Notebook
         context = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme="light")
         contexts.append(context)
         page = context.new_page()
+        prepare(page)
         shown = NotebookPage(page)
         page.goto(f"{lab.url}lab/tree/{name}?token={lab.token}&reset")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)

@@ -344,6 +344,21 @@ def test_opening_a_run_twice_answers_the_first(daemon: DaemonProcess) -> None:
     assert json.loads(daemon.describe(first.run_id).config_json) == {"name": "x"}
 
 
+def test_a_worker_adds_to_the_config_of_its_run_and_changes_nothing_in_it(daemon: DaemonProcess) -> None:
+    def opened(config: dict[str, Any]) -> dict[str, Any]:
+        daemon.telemetry.OpenRun(ours.OpenRunRequest(run_id="r", config_json=json.dumps(config)), timeout=LIMIT)
+        held: dict[str, Any] = json.loads(daemon.describe("r").config_json)
+        return held
+
+    assert opened({"run_name": "x", "metadata": None}) == {"run_name": "x", "metadata": None}
+    before = daemon.record("r")
+    told = opened({"run_name": "y", "metadata": {"agent_id": "a", "worker": {"config": {"max_episodes": 9}}}})
+    assert told == {"run_name": "x", "metadata": {"worker": {"config": {"max_episodes": 9}}}}
+    assert daemon.record("r").seq_id > before.seq_id, "who follows the run is not told of it"
+    again = opened({"metadata": {"worker": {"config": {"max_episodes": 10, "seed": 3}}}})
+    assert again["metadata"] == {"worker": {"config": {"max_episodes": 9, "seed": 3}}}
+
+
 def test_watching_goes_on_after_a_number(daemon: DaemonProcess) -> None:
     for name in "abc":
         daemon.open_run(name)

@@ -348,6 +348,32 @@ def test_a_worker_whose_daemon_stays_away_is_not_left_for_ever(
     assert proxy.wait(LIMIT) == 128 + signal.SIGTERM
 
 
+def test_a_proxy_whose_output_nobody_reads_lives_and_delivers_when_somebody_does(
+    daemon: DaemonProcess, processes: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    command = [sys.executable, "-m", "live_telemetry_widget", "run", "--daemon", daemon.address, "--heartbeat", "0.1"]
+    # More than a pipe holds, as in `live-telemetry run ... | less`.
+    code = "step(0)\nfor _ in range(100): print('x' * 9_999, flush=True)\nstep(1)"
+    proxy = processes(
+        [*command, "--run-id", "r", "--", sys.executable, *config(code)["arguments"]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    beats: set[int] = set()
+
+    def beaten() -> bool:
+        if daemon.trainer.ListRuns(wire.ListRunsRequest(), timeout=LIMIT).runs:
+            beats.add(daemon.record("r").last_heartbeat.ToNanoseconds())
+        return len(beats) > 5
+
+    until(beaten)
+    assert proxy.poll() is None
+    out, _ = proxy.communicate(timeout=LIMIT)
+    assert len(out) == 1_000_000
+    assert proxy.returncode == 0
+    assert ended(daemon, "r") == ("TERM", "")
+
+
 # -- silence -----------------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import live_telemetry_widget as ltw
+from live_telemetry_widget.progress import announced_episodes
 from tests.conftest import SAMPLE, beside_the_end, demo_command, proxy_command, replay_command, wait_for
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def test_the_sample_run_comes_through_whole_typed_and_joined(
         run.wait(timeout=30)
         for held in (run, recording.run("sample")):
             check_sound(held)
+            # What the worker said of itself when it began.
+            assert announced_episodes(held.feed.config) == 150
             assert held.status == "completed"
             assert set(held.episodes["source"]) == {"record"}
             sent = [e for e in sample_events if e["type"] == "step"]
@@ -94,6 +97,9 @@ def test_nothing_is_lost_or_doubled_when_the_daemon_is_killed_and_comes_back(
         client = ltw.connect(address)
         run = client.run("r")
         wait_for(lambda: len(run.steps) > 20, "the first steps")
+        wait_for(
+            lambda: announced_episodes(run.feed.config) == 60, "what the worker says to come to who follows already"
+        )
         os.kill(first.pid, signal.SIGKILL)
         wait_for(lambda: run._feed.link.state == "reconnecting", "the loss to be noticed")
     with ltw.serve(tmp_path, address) as second, client:

@@ -36,7 +36,7 @@ EVENTS = st.lists(
 COUNTED = {"bad_index"}
 
 
-@settings(max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(EVENTS)
 def test_events_of_any_kind_are_kept_or_counted_and_survive_the_wire(events: list[dict[str, object]]) -> None:
     batch, problems = normalize.steps_from_events(events, run_id="r")
@@ -55,7 +55,7 @@ def test_events_of_any_kind_are_kept_or_counted_and_survive_the_wire(events: lis
     normalize.episode_messages(episodes)
 
 
-@settings(max_examples=3_000, deadline=None)
+@settings(max_examples=1_000, deadline=None)
 @given(
     st.lists(
         st.builds(
@@ -83,7 +83,7 @@ def test_messages_of_any_kind_are_kept_or_counted(messages: list[trainer_pb2.Run
         assert message.SerializeToString(deterministic=True) == again.SerializeToString(deterministic=True)
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=1_000, deadline=None)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode) | JSON.map(lambda v: json.dumps(v).encode()))
 def test_lines_of_any_kind_are_events_or_none(line: bytes) -> None:
     event = normalize.parse_line(line)

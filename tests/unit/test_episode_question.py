@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 ROWS = ["SFFF", "FHFH", "FFFH", "HFFG"]
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no answer cut short because the machine is busy; one test does so on purpose."""
+    monkeypatch.setattr("live_telemetry_widget.view.episode_question._MAX_SECONDS", 60.0)
+    monkeypatch.setattr("live_telemetry_widget.view.layers_question._AT_ONCE", 60.0)
+
+
 class View:
     """What a question is asked of."""
 

@@ -262,6 +262,20 @@ def test_steps_that_go_on_where_a_nameless_replay_ended_are_of_the_same_episode(
     assert frames.episodes()["worker_id"].tolist() == ["w"]
 
 
+def test_an_episode_that_gets_its_worker_late_has_ended_once() -> None:
+    frames = RunFrames("r")
+    old = of_worker("w", range(4))
+    frames.append_steps(replayed(old))
+    assert frames.ended_episodes() == [0]
+    frames.append_steps(of_worker("w", range(3, 5)))
+    frames.append_steps(of_worker("w", range(5, 6), terminated=True))
+    frames.append_steps(of_worker("w", range(5, 6), terminated=True))
+    assert frames.ended_episodes() == [1]
+    frames.append_steps(of_worker("w", range(2), agent_id="other"))
+    assert frames.ended_episodes() == [1, 0]
+    assert frames.ended_episodes("other") == [0]
+
+
 def test_two_workers_are_told_apart_by_the_steps_themselves() -> None:
     frames = RunFrames("r")
     frames.append_steps(of_worker("v", range(6), at=10**18))

@@ -37,6 +37,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_unpacked",
         "_rows",
         "_summaries",
+        "_stretches",
         "_credit",
         "_lock",
     ),
@@ -57,7 +58,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "pettingzoo",
         "sb3",
     ),
-    ("about", "stats", "exchange", "bridge", "report", "view"),
+    ("about", "progress", "stats", "exchange", "bridge", "report", "view"),
     ("live", "run"),
     (
         "session",

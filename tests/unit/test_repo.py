@@ -118,6 +118,12 @@ def test_commands_in_the_manuals_exist(name: str) -> None:
     assert not missing, f"{name} names what does not exist"
 
 
+def test_pictures_of_states_are_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images" / "states").glob("*.png")}
+    assert len(sizes) >= 20
+    assert not {name: size for name, size in sizes.items() if size > 40_000}
+
+
 @pytest.mark.parametrize("name", sorted(name for name in TEXTS if name.endswith(".md")))
 def test_links_between_documents_lead_somewhere(name: str) -> None:
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", TEXTS[name])

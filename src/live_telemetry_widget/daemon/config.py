@@ -24,6 +24,7 @@ _LONGEST_NAME: Final = 120
 _LONGEST_ID: Final = 200
 _LEAST_MEMORY: Final = 256
 _MOST_GPUS: Final = 8
+_WORKERS_OWN: Final = ("metadata", "worker", "config")
 _ULID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.IGNORECASE)
 
 
@@ -139,3 +140,28 @@ def ulid_in(config: dict[str, Any]) -> str:
     for name in ("metadata", "worker", "config", "run_id"):
         at = at.get(name) if isinstance(at, dict) else None
     return at if isinstance(at, str) and _ULID.fullmatch(at) else ""
+
+
+def completed(config_json: str, given_json: str) -> str:
+    """Return a run's config with what ``metadata.worker.config`` of another one adds to its own; the run's own words stand.
+
+    >>> completed('{"metadata": {"worker": {"config": {"seed": 3}}}}', '{"metadata": {"worker": {"config": {"seed": 4, "episodes": 9}}}}')
+    '{"metadata": {"worker": {"config": {"seed": 3, "episodes": 9}}}}'
+    >>> completed("{}", '{"run_name": "other"}')
+    '{}'
+    """
+    given: Any = parse_object(given_json)
+    for name in _WORKERS_OWN:
+        given = given.get(name) if isinstance(given, dict) else None
+    config = parse_object(config_json)
+    held: Any = config
+    for name in _WORKERS_OWN:
+        # A client that has no metadata may have sent null.
+        if held.get(name) is None:
+            held[name] = {}
+        held = held[name]
+        if not isinstance(held, dict):
+            return config_json
+    added = {name: value for name, value in given.items() if name not in held} if isinstance(given, dict) else {}
+    held |= added
+    return json.dumps(config, ensure_ascii=False) if added else config_json

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from live_telemetry_widget import _arrow
 from live_telemetry_widget.errors import ClosedError
 from live_telemetry_widget.store import Committed, Kind, Mark, OutOfOrderError, Pending, RunRow, Store
 
@@ -71,11 +72,11 @@ class _Recent:
         key = (committed.run_id, committed.kind)
         self._held.setdefault(key, []).append(committed)
         self._order.append(key)
-        self.nbytes += committed.batch.nbytes
+        self.nbytes += _arrow.weight(committed.batch)
         while self.nbytes > self._limit:
             oldest = self._order.popleft()
             # A run has a few thousand of these at most, so taking from the front is cheap.
-            self.nbytes -= self._held[oldest].pop(0).batch.nbytes
+            self.nbytes -= _arrow.weight(self._held[oldest].pop(0).batch)
             if not self._held[oldest]:
                 del self._held[oldest]
 
@@ -141,7 +142,7 @@ class DurableLog:
             Which of its messages their publisher will then have in the log.
         """
         rows = Pending(run_id, kind, [batch], [mark] if mark else [])
-        work = _Work(self._loop.create_future(), chain or Chain(), rows, nbytes=batch.nbytes)
+        work = _Work(self._loop.create_future(), chain or Chain(), rows, nbytes=_arrow.weight(batch))
         self._pending_bytes += work.nbytes
         if self._pending_bytes > self._max_pending:
             self._room.clear()

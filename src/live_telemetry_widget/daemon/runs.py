@@ -145,7 +145,7 @@ class Registry:
         return None if held is None else self._runs[held]
 
     async def open(self, run_id: str, config_json: str) -> tuple[RunRow, bool]:
-        """Make a run for a worker that runs by itself; return it and whether it is new."""
+        """Make a run for a worker that runs by itself, or take in what the worker of one that is there says of itself; return it and whether it is new."""
         run_config.parse_object(config_json)
         held = self._runs.get(run_id)
         if held is None:
@@ -154,6 +154,9 @@ class Registry:
         if held.status in ENDED:
             msg = f"run {run_id!r} has ended and is not opened again; choose another run id, or none"
             raise precondition(msg)
+        completed = run_config.completed(held.config_json, config_json)
+        if completed != held.config_json:
+            held = await self._save(dataclasses.replace(held, config_json=completed), time.time_ns())
         return held, False
 
     async def _make(self, run_id: str, digest: str, config_json: str) -> RunRow:

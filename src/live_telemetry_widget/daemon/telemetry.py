@@ -29,7 +29,7 @@ class TelemetryService(telemetry_pb2_grpc.TelemetryServiceServicer):
     async def OpenRun(  # noqa: N802 - gRPC's names, here and below
         self, request: telemetry_pb2.OpenRunRequest, context: Context
     ) -> telemetry_pb2.OpenRunResponse:
-        """Make a run, or answer the one that is there unchanged."""
+        """Make a run, or answer the one that is there, with what its worker adds to its config."""
         async with answering(context):
             run, created = await self._runs.open(request.run_id, request.config_json)
         return telemetry_pb2.OpenRunResponse(run_id=run.run_id, created=created)

@@ -66,7 +66,8 @@ class TelemetryServiceServicer:
 
     def OpenRun(self, request, context):
         """Make a run for a worker that the daemon does not start itself (a proxy, a notebook). Opening a run that exists
-        answers it unchanged; one that has ended is NOT reopened (FAILED_PRECONDITION).
+        answers it, and adds to its config what the given one's metadata.worker.config has and its own has not: a worker says only when
+        it runs what it is about to do. Nothing else of it changes. One that has ended is NOT reopened (FAILED_PRECONDITION).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

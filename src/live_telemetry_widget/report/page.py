@@ -298,6 +298,7 @@ class _Page:
         taken = self._taken
         last = self._chosen.take(np.arange(len(keep)) == np.flatnonzero(keep)[-1]) if keep.any() else None
         grid = self._artist.draw(steps_of(last.slice(last.num_rows - 1))[0]) if last is not None else None
+        outcomes = self._chosen.episodes.column("outcome").to_pylist()
         return messages.State(
             run_id=taken.run_id,
             name=taken.name,
@@ -307,6 +308,7 @@ class _Page:
             agents=taken.agents[:100],
             steps=steps,
             episodes=self._chosen.episodes.num_rows,
+            ended_episodes=sum(outcome not in {"Running", "Unfinished"} for outcome in outcomes),
             expected_episodes=None,
             steps_per_s=0.0,
             problems=[messages.ProblemCount(kind=p.kind, count=p.count, detail=p.detail[:500]) for p in taken.problems],

@@ -76,7 +76,8 @@ class State(TypedDict):
     agents: list[str]
     steps: int  # in the frame
     episodes: int  # in the frame, the running one included
-    expected_episodes: int | None
+    ended_episodes: int  # of those
+    expected_episodes: int | None  # as the run's config announces it (progress.py); None where nobody says
     steps_per_s: float
     problems: list[ProblemCount]
     controls: ControlState | None  # None where there is no worker to reach: a recording, a run that is fed by hand

@@ -32,6 +32,7 @@ from live_telemetry_widget.worker import remote
 from live_telemetry_widget.worker.batches import BatchPublisher
 from live_telemetry_widget.worker.brake import Brake
 from live_telemetry_widget.worker.lines import LineCutter
+from live_telemetry_widget.worker.output import Output
 from live_telemetry_widget.worker.process import Signals, WorkerProcess
 from live_telemetry_widget.worker.registration import Registration
 from live_telemetry_widget.worker.versions import versions_of
@@ -76,7 +77,7 @@ class _Outlet:
 
     def __init__(self, registration: Registration, agent_id: str, worker_id: str, stdout: BinaryIO) -> None:
         self._names = {"run_id": registration.run_id, "agent_id": agent_id, "worker_id": worker_id}
-        self._stdout: BinaryIO | None = stdout
+        self._stdout: Output | None = Output(stdout)
         self._cutter = LineCutter()
         self.delivery = BatchPublisher(registration)
         self.problems: collections.Counter[str] = collections.Counter()
@@ -87,6 +88,9 @@ class _Outlet:
         self.listens = False
         #: Called when the worker says that it listens.
         self.on_listening: Callable[[], None] = lambda: None
+        #: What the worker has said of itself; and called when it does.
+        self.config: dict[str, Any] = {}
+        self.on_config: Callable[[dict[str, Any]], None] = lambda _: None
 
     async def read(self, stream: asyncio.StreamReader) -> None:
         """Take a worker's output to its end."""
@@ -127,7 +131,7 @@ class _Outlet:
                 _LOG.info("%s: %s", event["type"], line.data.decode(errors="replace").strip())
                 self._note(event)
         if others:
-            self._pass_on(others)
+            await self._pass_on(others)
         while events:
             count = len(events) if self.brake.open else await self._released(events)
             await self._publish(events[:count])
@@ -136,9 +140,14 @@ class _Outlet:
     def _note(self, event: dict[str, Any]) -> None:
         if event["type"] == "run_completed":
             self.completed = event
-        elif event["type"] == "run_started" and event.get("control") is True:
-            self.listens = True
-            self.on_listening()
+        elif event["type"] == "run_started":
+            config = event.get("config")
+            if isinstance(config, dict) and config and not self.config:
+                self.config = config
+                self.on_config(config)
+            if event.get("control") is True:
+                self.listens = True
+                self.on_listening()
 
     async def _released(self, events: list[dict[str, Any]]) -> int:
         """Wait for the brake; return how many events may go: as many steps as it lets pass, and what stands between them."""
@@ -165,12 +174,12 @@ class _Outlet:
             self._count(problems)
             await self.delivery.put("episodes", batch)
 
-    def _pass_on(self, lines: list[bytes]) -> None:
+    async def _pass_on(self, lines: list[bytes]) -> None:
+        """Write what is no event to our own output; while nobody reads that, the worker waits, and nothing else does."""
         if self._stdout is None:
             return
         try:
-            self._stdout.writelines(lines)
-            self._stdout.flush()
+            await self._stdout.write(lines)
         except (OSError, ValueError) as error:
             # Whoever read our output has gone (`| head`). That must not cost the run its telemetry.
             _LOG.info("standard output is closed: %s", error)
@@ -311,6 +320,8 @@ async def _run(command: Sequence[str], registration: Registration, outlet: _Outl
         steering = _Steering(worker, outlet, wishes.grace)
         signals.forward_to(steering.signal)
         tasks = [asyncio.create_task(remote.listen(registration, steering.order, steering.cancel))]
+        telling: list[asyncio.Task[None]] = []
+        outlet.on_config = lambda config: telling.append(asyncio.create_task(registration.tell(config)))
         if wishes.heartbeat:
             beating = remote.beat(registration, wishes.heartbeat, wishes.away_timeout, steering.cancel)
             tasks.append(asyncio.create_task(beating))
@@ -319,6 +330,10 @@ async def _run(command: Sequence[str], registration: Registration, outlet: _Outl
         finally:
             await worker.end()
             await steering.ended()
+        if telling:
+            # A run that has ended takes no more word of its worker.
+            await asyncio.wait(telling, timeout=_LEAST_WAIT)
+            tasks += telling
         code = worker.returncode or 0
         outcome, reason = _outcome(code, outlet.completed, interrupted=steering.interrupted)
         finishing = asyncio.create_task(_finish(registration, outcome, reason, max(_LEAST_WAIT, end - loop.time())))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import sys
 import uuid
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +13,7 @@ import grpc
 
 from live_telemetry_widget import _names
 from live_telemetry_widget.batches import compression_for
-from live_telemetry_widget.client import CHANNEL_OPTIONS
+from live_telemetry_widget.client import CHANNEL_OPTIONS, Backoff
 from live_telemetry_widget.errors import ConnectError, DaemonError
 from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.batches import Compression
 
+_LOG: Final = logging.getLogger(__name__)
+
 _CALL_TIMEOUT: Final = 10.0
+#: Characters: readers ask for it with every description of the run.
+_MOST_CONFIG: Final = 100_000
 _LONGEST_NAME: Final = 120
 
 
@@ -153,6 +159,35 @@ class Registration:
         request = trainer_pb2.SubmitRunRequest(run_id=self.run_id, config_json=json.dumps(config))
         answer = await self.trainer.SubmitRun(request, timeout=_CALL_TIMEOUT)
         self.run_id = answer.run_id
+
+    async def tell(self, config: Mapping[str, Any]) -> None:
+        """Have the daemon know what the worker says of itself, as soon as one is there; a run at another's daemon has no place for it.
+
+        Parameters
+        ----------
+        config
+            As in the worker's ``run_started``.
+        """
+        metadata = self._config.get("metadata") or {}
+        self._config = {**self._config, "metadata": {**metadata, "worker": {"config": dict(config)}}}
+        config_json = json.dumps(self._config)
+        if len(config_json) > _MOST_CONFIG:
+            _LOG.warning(
+                "the worker's config of %d characters is not kept: it is longer than %d", len(config_json), _MOST_CONFIG
+            )
+            return
+        backoff = Backoff(first=0.2, most=5.0)
+        while self.ours:
+            request = telemetry_pb2.OpenRunRequest(run_id=self.run_id, config_json=config_json)
+            try:
+                await self._telemetry.OpenRun(request, timeout=_CALL_TIMEOUT, wait_for_ready=True)
+            except grpc.aio.AioRpcError as error:
+                _LOG.info("the worker's config was not taken: %s", error.code())
+                if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+                    return
+                await asyncio.sleep(backoff.next())
+            else:
+                return
 
     async def finish(self, outcome: telemetry_pb2.Outcome, reason: str, *, timeout: float = _CALL_TIMEOUT) -> None:  # noqa: ASYNC109 - gRPC's own
         """Say how the run ended, waiting so many seconds for a daemon that is away; another's has no ear for that."""
