@@ -379,8 +379,8 @@ class Recording:
         last = source.last_seqs() if isinstance(source, Store) else None
         for row in source.runs():
             info = info_of(row)
-            counts = [0 if last is None else last.get((row.run_id, kind), 0) for kind in KINDS]
-            details = RunDetails(row.config_json, *counts, ended=info.state.ended)
+            steps, episodes = (0 if last is None else last.get((row.run_id, kind), 0) for kind in KINDS)
+            details = RunDetails(row.config_json, steps, episodes, ended=info.state.ended)
             told.append(roster.Told(info, details))
         return told
 
