@@ -1,6 +1,6 @@
-// Answers what replay asks, from rows of plain objects, as episode_question.py and layers_question.py do. For the demo page and the tests.
+// Answers what replay asks, from rows of plain objects, as episode_question.py, layers_question.py and curve_question.py do. For the demo page and the tests.
 
-import { type Row, toArrow } from "./fake-kernel.ts";
+import { curveRows, type Row, toArrow } from "./fake-kernel.ts";
 import type { Grid } from "./src/messages.ts";
 
 export type Answered = [fields: Record<string, unknown>, buffers: DataView[]];
@@ -19,6 +19,11 @@ export function answerOf(held: Rows, ask: Record<string, unknown>): Answered | n
   if (ask.kind === "ask_episode") return episode(held, ask);
   if (ask.kind === "ask_difference") return difference(held, ask);
   if (ask.kind === "ask_layers") return layers(held);
+  if (ask.kind === "ask_curve") {
+    const y = ask.y === "steps" ? "steps" : "total_reward";
+    const [points, first, end] = [ask.points, ask.first, ask.end].map(Number) as [number, number, number];
+    return [{ y }, [toArrow(curveRows(held.episodes, y, points, first, end))]];
+  }
   return null;
 }
 

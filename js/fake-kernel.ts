@@ -11,6 +11,7 @@ import {
   uint64,
   utf8,
 } from "@uwdata/flechette";
+import { MEASURES, type Measure } from "./src/curves.ts";
 import { MAX_EPISODES, MAX_ROWS, type Push, type Span, type State, type TableName, VERSION } from "./src/messages.ts";
 
 export type Row = Record<string, unknown>;
@@ -71,6 +72,34 @@ export const BLANK: State = {
   controls: null,
   grid: null,
 };
+
+/** The curve of all episodes in at most `points` buckets, as curves.py makes them. */
+export function curveRows(episodes: readonly Row[], y: Measure, points: number, first = 0, end = Infinity): Row[] {
+  const last = Math.min(end, episodes.length);
+  let size = 1;
+  while (Math.ceil(last / size) - Math.floor(first / size) > points) size *= 2;
+  const rows: Row[] = [];
+  for (let place = first - (first % size); place < last; place += size) {
+    const held = episodes.slice(place, place + size);
+    const ended = held.filter(({ outcome }) => outcome !== "Running").map((one) => Number(one[y] ?? Number.NaN));
+    const finite = ended.filter(Number.isFinite);
+    if (ended.length === 0) continue;
+    const some = finite.length > 0;
+    rows.push({
+      place,
+      places: held.length,
+      from: held[0]?.episode,
+      to: held.at(-1)?.episode,
+      row: place,
+      count: finite.length,
+      odd: ended.length - finite.length,
+      min: some ? Math.min(...finite) : null,
+      max: some ? Math.max(...finite) : null,
+      mean: some ? finite.reduce((a, b) => a + b, 0) / finite.length : null,
+    });
+  }
+  return rows;
+}
 
 class FakeSignal {
   readonly slots = new Set<() => void>();
@@ -196,6 +225,15 @@ export class FakeKernel {
     }
     const state: State = { ...this.state, steps: this.steps.length, episodes: this.episodes.length };
     const message: Push = { kind: "push", version: VERSION, number: ++this.pushes, keyframe, state, spans };
+    if (keyframe || changed.length > 0) {
+      const numbers = this.episodes.map((one) => Number(one.episode));
+      const numbered = numbers.every((number, i) => i === 0 || number > (numbers[i - 1] as number));
+      message.curves = [{ run: state.run_id, name: state.name, agent: null, numbered }];
+      const told = MEASURES.flatMap((y, measure) =>
+        curveRows(this.episodes, y, 256).map((row) => ({ ...row, series: 0, measure })),
+      );
+      buffers.push(toArrow(told));
+    }
     this.say(message, buffers);
   }
 

@@ -1,135 +1,263 @@
-// The return curve: what each ended episode earned, and the mean of the last ones.
+// The curves: return or length by episode, of all, of each agent, and of the runs beside this one.
 
-import { numberText } from "./labels.ts";
+import { makeBar } from "./chart-bar.ts";
+import {
+  type Bucket,
+  bucketText,
+  type Curve,
+  type Curves,
+  closer,
+  keyOf,
+  NO_CURVES,
+  placeAt,
+  readBuckets,
+  smoothed,
+  xOf,
+} from "./curves.ts";
+import { frameFrom } from "./frames.ts";
+import { countText, numberText } from "./labels.ts";
 import { browserClock, type Clock } from "./link.ts";
+import type { Page } from "./page.ts";
 import { type Line, makePlot } from "./plot.ts";
-import { extent, nearest } from "./plot-scale.ts";
-import type { RunState } from "./run-state.ts";
+import { nearest, type Range } from "./plot-scale.ts";
 import { noEpisodeText } from "./standing.ts";
 import type { View } from "./status.ts";
 import type { Theme } from "./theme.ts";
 
-/** A curve need not move faster than this to look alive; a long one moves less, and costs more. */
+/** A curve need not move faster than this to look alive. */
 const EVERY_MS = 150;
 /** With more, single points are a carpet. */
 const POINTS_UP_TO = 3_000;
-const BUCKETS = 500;
-const NEWEST = 20_000;
+const ZOOM_POINTS = 512;
+const ZOOM_AFTER_MS = 120;
+/** What is looked at closer is asked for again after a change, and not more often than this. */
+const ZOOM_AGAIN_MS = 2_000;
 
-export interface Curve {
-  /** Episode numbers where they ascend, else the place in order of first sight. */
+/** A curve as it is drawn: its buckets at the resolution of what is seen, their places on the axis, and the mean at each. */
+interface Drawn {
+  curve: Curve;
+  buckets: readonly Bucket[];
   x: number[];
-  total: number[];
-  mean: number[];
-  /** Episodes that the mean is taken over. */
+  mean: (number | null)[];
   window: number;
 }
 
-/** Collect the ended episodes that the page holds. */
-export function curveOf(run: RunState): Curve {
-  const { episodes } = run;
-  const [x, numbers, total]: [number[], number[], number[]] = [[], [], []];
-  let ascending = true;
-  for (let row = Math.max(0, episodes.total - NEWEST); row < episodes.total; row++) {
-    const held = episodes.row(row);
-    if (!held || held.frame.columns.get("outcome")?.at(held.index) === "Running") continue;
-    const reward = held.frame.columns.get("total_reward")?.at(held.index);
-    if (typeof reward !== "number" || !Number.isFinite(reward)) continue;
-    const number = Number(held.frame.columns.get("episode")?.at(held.index) ?? row);
-    ascending &&= numbers.length === 0 || number > (numbers.at(-1) as number);
-    x.push(row);
-    numbers.push(number);
-    total.push(reward);
-  }
-  const window = Math.max(20, Math.round(total.length / 100));
-  return { x: ascending ? numbers : x, total, mean: movingMean(total, window), window };
-}
-
-/** The mean of each value and up to `window - 1` before it. */
-export function movingMean(values: readonly number[], window: number): number[] {
-  let sum = 0;
-  return values.map((value, i) => {
-    sum += value - (i >= window ? (values[i - window] as number) : 0);
-    return sum / Math.min(i + 1, window);
-  });
-}
-
-export function makeChart(run: RunState, theme: Theme, clock: Clock = browserClock): View & { repaint(): void } {
+export function makeChart(page: Page, theme: Theme, clock: Clock = browserClock): View & { repaint(): void } {
+  const { run, selection, link } = page;
   const element = document.createElement("figure");
   element.className = "ltw-chart";
   element.dataset.testid = "ltw-chart";
-  const head = document.createElement("figcaption");
-  const title = document.createElement("span");
-  title.textContent = "Return by episode";
-  const readout = document.createElement("span");
-  readout.className = "ltw-readout";
-  head.append(title, readout);
-  const plot = makePlot(theme, { moved: (x) => read(x), chosen() {}, zoomed() {} }, clock);
-  const stage = plot.element;
+  const bar = makeBar(
+    () => {
+      zoomed.clear();
+      draw();
+      askCloser();
+    },
+    () => plot.setZoom(null),
+  );
+  const plot = makePlot(theme, { moved: () => read(), chosen: choose, zoomed: onZoom }, clock);
+  plot.element.dataset.testid = "ltw-curve";
   const nothing = document.createElement("p");
   nothing.className = "ltw-nothing";
-  stage.append(nothing);
-  element.append(head, stage);
+  plot.element.append(nothing);
+  element.append(bar.element, bar.legend, plot.element);
 
-  let curve: Curve = { x: [], total: [], mean: [], window: 20 };
-  let drawnRevision = -1;
+  let drawn: Drawn[] = [];
+  let numbered = true;
+  let drawnOf: Curves | null = null;
   let drawnAt = 0;
   let stopClock: (() => void) | null = null;
+  let stopZoom: (() => void) | null = null;
+  /** Of each curve the stretch that was asked for closer; empty while nothing is zoomed. */
+  const zoomed = new Map<string, Bucket[]>();
+  let missed = "";
 
-  const read = (at: number | null): void => {
-    const i = at === null ? curve.x.length - 1 : nearest(curve.x, at);
-    const [x, total, mean] = [curve.x[i], curve.total[i], curve.mean[i]];
-    readout.textContent =
-      x === undefined || total === undefined || mean === undefined
-        ? ""
-        : `episode ${x}: ${numberText(total)} · mean of ${Math.min(i + 1, curve.window)}: ${numberText(Number(mean.toFixed(3)))}`;
-    stage.setAttribute("aria-valuetext", readout.textContent);
-  };
+  const curves = (): Curves => run.curves ?? NO_CURVES;
 
-  const draw = (): void => {
+  function draw(): void {
     stopClock?.();
     stopClock = null;
-    drawnRevision = run.episodesRevision;
+    const changed = drawnOf !== null && drawnOf !== run.curves;
+    drawnOf = run.curves;
     drawnAt = clock.now();
-    curve = curveOf(run);
-    nothing.hidden = curve.x.length > 0;
-    const last = curve.mean.at(-1);
-    stage.setAttribute(
-      "aria-label",
-      last === undefined
-        ? "Return by episode: no episode has ended yet"
-        : `Return by episode: ${curve.x.length} episodes, mean of the last ${Math.min(curve.window, curve.x.length)} is ${numberText(last)}`,
-    );
-    plot.show([lineOf(curve)], null);
-    read(plot.cursor);
-  };
+    const shown = bar.choose(curves(), selection.agent);
+    const some = shown.filter((curve) => curve.buckets[bar.measure].length > 0);
+    numbered = some.every((curve) => curve.numbered);
+    drawn = some.map((curve): Drawn => {
+      const coarse = curve.buckets[bar.measure];
+      const buckets = closer(coarse, zoomed.get(keyOf(curve)) ?? []);
+      const window = bar.window(coarse);
+      return { curve, buckets, x: buckets.map((b) => xOf(b, numbered)), mean: smoothed(buckets, window), window };
+    });
+    nothing.hidden = drawn.length > 0;
+    sayNothing();
+    plot.show(linesOf(), markOf());
+    describe();
+    read();
+    if (changed && plot.zoom && !stopZoom) stopZoom = clock.after(ZOOM_AGAIN_MS, askCloser);
+  }
 
+  function sayNothing(): void {
+    const none = drawn.length === 0 && bar.hides ? "No curve is shown." : noEpisodeText(run);
+    if (nothing.textContent !== none) nothing.textContent = none;
+  }
+
+  /** Points where each episode that is seen has one and they are not too many, else bands. */
+  function linesOf(): Line[] {
+    const { low, high } = plot.zoom ?? { low: Number.NEGATIVE_INFINITY, high: Number.POSITIVE_INFINITY };
+    const seen = drawn.flatMap(({ buckets, x }) =>
+      buckets.filter((_, i) => Number(x[i]) >= low && Number(x[i]) <= high),
+    );
+    const dots = seen.length <= POINTS_UP_TO && seen.every(({ places }) => places === 1);
+    return drawn.map(({ curve, buckets, x, mean }) => ({
+      x,
+      y: mean,
+      low: buckets.map((bucket) => bucket.low),
+      high: buckets.map((bucket) => bucket.high),
+      dots,
+      ...bar.look(curve),
+    }));
+  }
+
+  /** Where the selected episode is, if the axis tells. */
+  function markOf(): number | null {
+    const { episode } = selection;
+    if (!episode) return null;
+    if (numbered) return episode.episode;
+    return drawn[0]?.curve.agent === null ? episode.row : null;
+  }
+
+  function describe(): void {
+    const said = drawn.map(({ curve, mean }) => {
+      const ended = curve.buckets[bar.measure].reduce((sum, bucket) => sum + bucket.count + bucket.odd, 0);
+      const last = mean.at(-1);
+      return `${bar.nameOf(curve)}: ${countText(ended)} episodes${last == null ? "" : `, lately ${numberText(last)} in the mean`}`;
+    });
+    const text = `${bar.title} by episode. ${said.join("; ") || "No episode has ended yet"}. Arrow keys move, Enter opens the episode, plus and minus zoom.`;
+    if (plot.element.getAttribute("aria-label") !== text) plot.element.setAttribute("aria-label", text);
+  }
+
+  /** Say what is under the cursor, or the newest. */
+  function read(): void {
+    const at = plot.cursor;
+    const texts = drawn.map(({ curve, buckets, x, mean, window }) => {
+      const i = at === null ? buckets.length - 1 : nearest(x, at);
+      const [bucket, y] = [buckets[i], mean[i] ?? null];
+      bar.tell(curve, y === null ? "" : numberText(y, 4));
+      if (!bucket) return "";
+      const smooth = y === null || window <= bucket.count ? "" : `, mean of ${countText(window)}: ${numberText(y, 4)}`;
+      return bucketText(bucket) + smooth;
+    });
+    const odd = drawn.reduce((sum, { curve }) => sum + curve.buckets[bar.measure].reduce((n, b) => n + b.odd, 0), 0);
+    const note = odd > 0 && at === null ? `${countText(odd)} without a finite value` : "";
+    const whole = drawn.map(({ curve }, i) => `${bar.nameOf(curve)} ${texts[i]}`).join("; ");
+    // Of several, each has its value beside its name.
+    const where = at === null ? "newest" : `${numbered ? "episode" : "place"} ${Math.round(at)}`;
+    bar.read(missed || [drawn.length > 1 ? where : texts[0], note].filter(Boolean).join(" · "));
+    plot.element.setAttribute("aria-valuetext", (drawn.length > 1 ? whole : texts[0]) || "no episode");
+  }
+
+  // -- looking closer
+
+  function onZoom(range: Range | null): void {
+    if (!range) zoomed.clear();
+    bar.zoomed(range !== null);
+    draw();
+    stopZoom?.();
+    stopZoom = range ? clock.after(ZOOM_AFTER_MS, askCloser) : null;
+  }
+
+  /** What is shown already stands until the kernel has answered. */
+  function askCloser(): void {
+    stopZoom?.();
+    stopZoom = null;
+    const range = plot.zoom;
+    if (!range) return;
+    for (const { curve } of drawn) {
+      const y = bar.measure;
+      const coarse = curve.buckets[y];
+      const x = coarse.map((bucket) => xOf(bucket, numbered));
+      const first = coarse[Math.max(0, nearest(x, range.low) - 1)];
+      const last = coarse[Math.min(coarse.length - 1, nearest(x, range.high) + 1)];
+      if (!first || !last || coarse.every((bucket) => bucket.places === 1)) continue;
+      const stretch = { first: first.place, end: last.place + last.places, points: ZOOM_POINTS };
+      link
+        .ask("ask_curve", { run: curve.run, agent: curve.agent, y, ...stretch })
+        .then((answer) => {
+          if (plot.zoom !== range || bar.measure !== y || !answer.buffers[0]) return;
+          zoomed.set(keyOf(curve), readBuckets(frameFrom(answer.buffers[0])));
+          draw();
+        })
+        .catch(tell);
+    }
+  }
+
+  function tell(error: unknown): void {
+    missed = error instanceof Error ? error.message : String(error);
+    read();
+    missed = "";
+  }
+
+  // -- choosing an episode
+
+  /** Select the episode at `x`, of the curve of this run that is nearest to it. */
+  function choose(x: number, y: number | null): void {
+    let best: { one: Drawn; bucket: Bucket; apart: number } | null = null;
+    for (const one of drawn) {
+      const i = nearest(one.x, x);
+      const bucket = one.buckets[i];
+      if (one.curve.run !== run.state?.run_id || !bucket) continue;
+      const apart = y === null ? 0 : Math.abs((one.mean[i] ?? Number.POSITIVE_INFINITY) - y);
+      if (!best || apart < best.apart) best = { one, bucket, apart };
+    }
+    if (best) void open(best.one.curve, best.bucket, placeAt(best.bucket, x, numbered)).catch(tell);
+  }
+
+  async function open(curve: Curve, bucket: Bucket, place: number): Promise<void> {
+    let row = bucket.row;
+    if (bucket.places > 1) {
+      const ask = { run: curve.run, agent: curve.agent, y: bar.measure, first: place, end: place + 1, points: 1 };
+      const { buffers } = await link.ask("ask_curve", ask);
+      row = (buffers[0] && readBuckets(frameFrom(buffers[0]))[0]?.row) ?? -1;
+    }
+    if (row < 0) throw new Error("the episode there has not ended");
+    let held = run.episodes.row(row);
+    if (!held) {
+      const { buffers } = await link.ask("ask_rows", { table: "episodes", first: row, count: 1 });
+      if (!buffers[0]) throw new Error(`there is no episode in row ${row}`);
+      held = { frame: frameFrom(buffers[0]), index: 0 };
+    }
+    const { frame, index } = held;
+    const cell = (name: string): unknown => frame.columns.get(name)?.at(index) ?? "";
+    const episode = {
+      row,
+      worker: String(cell("worker_id")),
+      agent: String(cell("agent_id")),
+      episode: Number(cell("episode")),
+    };
+    selection.set({ episode });
+  }
+
+  const stopListening = selection.listen((now, before) => {
+    if (now.agent !== before.agent || now.episode !== before.episode) draw();
+  });
+
+  draw();
   return {
     element,
     update() {
-      const none = noEpisodeText(run);
-      if (nothing.textContent !== none) nothing.textContent = none;
-      if (drawnRevision === run.episodesRevision || stopClock) return;
-      const wait = drawnAt + EVERY_MS + curve.x.length / 10 - clock.now();
+      sayNothing();
+      if (drawnOf === run.curves || stopClock) return;
+      const wait = drawnOf ? drawnAt + EVERY_MS - clock.now() : 0;
       if (wait <= 0) draw();
       else stopClock = clock.after(wait, draw);
     },
     repaint: plot.repaint,
     close() {
       stopClock?.();
+      stopZoom?.();
+      stopListening();
       plot.close();
     },
   };
-}
-
-/** Each episode a point; of many, a band. */
-function lineOf({ x, total, mean }: Curve): Line {
-  const look = { colour: "--ltw-line", faint: "--ltw-point", dash: [] } as const;
-  if (x.length <= POINTS_UP_TO) return { x, y: mean, low: total, high: total, dots: true, ...look };
-  const size = Math.ceil(x.length / BUCKETS);
-  const parts = Array.from({ length: Math.ceil(x.length / size) }, (_, i) => total.slice(i * size, (i + 1) * size));
-  const at = (values: readonly number[]): number[] => parts.map((_, i) => values[i * size] as number);
-  const ends = parts.map((part) => extent(part));
-  const [low, high] = [ends.map((end) => end?.low ?? null), ends.map((end) => end?.high ?? null)];
-  return { x: at(x), y: at(mean), low, high, dots: false, ...look };
 }

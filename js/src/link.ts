@@ -85,8 +85,9 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
     try {
       message = parseMessage(content);
       watch.heard();
-      if (message.kind !== "refused" && message.spans.length > views.length) {
-        throw new Error(`a ${message.kind} names ${message.spans.length} buffers and brings ${views.length}`);
+      const named = message.kind === "refused" ? 0 : message.spans.length + ("curves" in message ? 1 : 0);
+      if (named > views.length) {
+        throw new Error(`a ${message.kind} names ${named} buffers and brings ${views.length}`);
       }
       if (message.kind === "push") pushed(message, views);
       else if (message.kind === "answer") answered(message, views);

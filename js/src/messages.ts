@@ -96,6 +96,13 @@ export interface State {
   grid: Grid | null;
 }
 
+export interface CurveSeries {
+  run: string;
+  name: string;
+  agent: string | null;
+  numbered: boolean;
+}
+
 export interface Push {
   kind: "push";
   version: number;
@@ -103,6 +110,9 @@ export interface Push {
   keyframe: boolean;
   state: State;
   spans: Span[];
+  curves?: CurveSeries[];
+  /** How many more there would be. */
+  curves_more?: number;
 }
 
 /** Which rows an answer's buffer holds, of a table that may be another than those two. */
@@ -169,6 +179,8 @@ export function parseMessage(value: unknown): KernelMessage {
     boolean(message, "keyframe", kind);
     state(message.state);
     each(message, "spans", kind, span);
+    if (message.curves !== undefined) each(message, "curves", kind, series);
+    if (message.curves_more !== undefined) whole(message, "curves_more", kind);
   } else if (kind === "answer") {
     whole(message, "id", kind);
     each(message, "spans", kind, answerSpan);
@@ -254,6 +266,13 @@ export function grid(value: unknown, at: string): void {
     whole(image, "width", `${at}.image`);
     whole(image, "height", `${at}.image`);
   }
+}
+
+function series(value: unknown, where: string): void {
+  const held = record(value, where);
+  for (const name of ["run", "name"]) text(held, name, where);
+  if (held.agent !== null) text(held, "agent", where);
+  boolean(held, "numbered", where);
 }
 
 function cell(value: unknown, where: string): void {

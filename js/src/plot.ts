@@ -27,7 +27,6 @@ export interface Line {
   low: Values;
   high: Values;
   colour: Colour;
-  faint: Colour;
   dash: readonly number[];
 }
 
@@ -208,7 +207,8 @@ export function makePlot(theme: Theme, hands: Hands, clock: Clock = browserClock
   function drawBehind(pen: CanvasRenderingContext2D, line: Line, at: Box): void {
     const x = (i: number): number => toX(line.x[i] as number, at);
     const y = (values: Values, i: number): number => toY(values[i] as number, at);
-    pen.fillStyle = theme.colour(line.faint);
+    pen.fillStyle = theme.colour(line.colour);
+    pen.globalAlpha = 0.33;
     pen.beginPath();
     for (const [first, end] of stretches(line, line.low, at)) {
       if (line.dots || end - first === 1) {
@@ -224,6 +224,7 @@ export function makePlot(theme: Theme, hands: Hands, clock: Clock = browserClock
       pen.moveTo(x(end - 1), y(line.high, end - 1));
     }
     pen.fill();
+    pen.globalAlpha = 1;
   }
 
   function drawLine(pen: CanvasRenderingContext2D, line: Line, at: Box): void {

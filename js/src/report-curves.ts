@@ -1,6 +1,7 @@
 // The curves of a report: return and length by episode in buckets, as curves.py makes them.
 
 import { float64, int64, tableFromArrays, tableToIPC } from "@uwdata/flechette";
+import type { Push } from "./messages.ts";
 import { type Answer, type Fields, whole } from "./report-ask.ts";
 import { numbers, type ReportData } from "./report-data.ts";
 
@@ -90,7 +91,10 @@ function arrow(columns: Record<string, Column>): DataView {
 }
 
 /** What a push tells of the curves: of all together, and of each agent. */
-export function pushedCurves(data: ReportData): { curves: unknown[]; buffer: DataView } {
+export function pushedCurves(data: ReportData): {
+  told: Required<Pick<Push, "curves" | "curves_more">>;
+  buffer: DataView;
+} {
   const { run_id: run, name, agents } = data.meta.state;
   const shown = [null, ...(agents.length > 1 ? agents.slice(0, MOST_SERIES - 1) : [])];
   const points = Math.max(FEWEST, Math.floor(PUSHED / MEASURES.length / shown.length));
@@ -105,7 +109,8 @@ export function pushedCurves(data: ReportData): { curves: unknown[]; buffer: Dat
     });
   });
   const curves = shown.map((agent) => ({ run, name: name || run, agent, numbered: numbered(data, agent) }));
-  return { curves, buffer: arrow(all) };
+  const more = (agents.length > 1 ? agents.length : 0) - (shown.length - 1);
+  return { told: { curves, curves_more: more }, buffer: arrow(all) };
 }
 
 /** As view/curve_question.py. */

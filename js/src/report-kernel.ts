@@ -56,8 +56,8 @@ export class ReportModel {
     const steps = await data.stepsAt(numbers(first, data.steps));
     const lowest = Math.max(0, data.episodes.rows - MAX_EPISODES);
     const episodes = numbers(lowest, data.episodes.rows).map((row): Pick => [data.episodes, row]);
-    const { curves, buffer } = pushedCurves(data);
-    const push: Push & { curves: unknown[] } = {
+    const { told, buffer } = pushedCurves(data);
+    const push: Push = {
       kind: "push",
       version: VERSION,
       number: 1,
@@ -67,7 +67,7 @@ export class ReportModel {
         { table: "steps", first, count: steps.length, total: data.steps },
         { table: "episodes", first: lowest, count: episodes.length, total: data.episodes.rows },
       ],
-      curves,
+      ...told,
     };
     this.#say(push, [arrowOf(steps), arrowOf(episodes), buffer]);
   }

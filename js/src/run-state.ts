@@ -1,5 +1,6 @@
 // What the page knows of a run: its state, its rows, and which rows it still wants. No DOM.
 
+import { type Curves, readCurves } from "./curves.ts";
 import { frameFrom } from "./frames.ts";
 import type { Lost } from "./kernel-watch.ts";
 import { type Answer, browserClock, type Clock, type Handlers, type Link } from "./link.ts";
@@ -13,7 +14,7 @@ export const ENDED: ReadonlySet<string> = new Set(["completed", "failed", "cance
 /** Of such a run nothing comes any more. */
 const UNFOLLOWED: ReadonlySet<string> = new Set(["closed", "recording"]);
 
-/** So many older episodes are fetched unasked, for the curve. */
+/** So many older episodes are fetched unasked: they can be scrolled through while the kernel is busy. */
 const EPISODES_BACK = 20_000;
 /** Looking at rows that fly by asks for nothing. */
 const ASK_AFTER_MS = 50;
@@ -42,6 +43,8 @@ export class RunState implements Handlers {
   readonly episodes = new KeyedRows(HIDDEN, WHEN_ANY);
   /** Grows with every change of episodes. */
   episodesRevision = 0;
+  /** As the kernel last told them; null where it tells none. */
+  curves: Curves | null = null;
 
   readonly #clock: Clock;
   readonly #listeners = new Set<() => void>();
@@ -96,6 +99,9 @@ export class RunState implements Handlers {
     this.state = push.state;
     this.pushedAt = this.#clock.now();
     this.fault = "";
+    if (push.curves) {
+      this.curves = readCurves(push.curves, push.curves_more ?? 0, frameFrom(buffers[push.spans.length] as DataView));
+    }
     this.#take(push.spans, buffers);
   }
 
@@ -184,7 +190,7 @@ export class RunState implements Handlers {
     return this.#older();
   }
 
-  /** Older episodes for the curve, newest first. */
+  /** Older episodes, newest first. */
   #older(): ({ table: TableName } & Range) | null {
     const { total } = this.episodes;
     let end = total;

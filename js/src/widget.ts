@@ -49,7 +49,7 @@ export function renderView(page: Page, model: Pick<Model, "get" | "on" | "off">,
   const controls = makeControls(page);
   status.element.firstElementChild?.after(controls.element);
   const grid = makeGrid(page, theme);
-  const chart = makeChart(run, theme);
+  const chart = makeChart(page, theme);
   const steps = makeSteps(page);
   const episodes = makeEpisodes(page);
   const bar = makeTableBar(page);

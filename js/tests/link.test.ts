@@ -30,7 +30,7 @@ test("says that it is ready, and hands pushes on with their buffers", () => {
   expect(handlers.push).toHaveBeenCalledTimes(1);
   const [push, buffers] = handlers.push.mock.calls[0] as [Push, DataView[]];
   expect(push.keyframe).toBe(true);
-  expect(buffers).toHaveLength(2);
+  expect(buffers).toHaveLength(push.spans.length + 1); // and the curves
 });
 
 test("answers find their question, in whatever order they come", async () => {

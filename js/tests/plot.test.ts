@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Line, makePlot, type Plot } from "../src/plot.ts";
 import { airy, extent, nearest, type Range, share, tickStep, ticks, tickText, valueAt } from "../src/plot-scale.ts";
-import { FakeClock } from "./fakes.ts";
+import { drawable, FakeClock, type Pen } from "./fakes.ts";
 
 describe("an axis", () => {
   const written = (low: number, high: number, count = 5, least = 0): string[] => {
@@ -40,42 +40,6 @@ describe("an axis", () => {
   });
 });
 
-/** A pen that writes down what it draws, in the colour it draws it. */
-class Pen {
-  done: string[] = [];
-  fillStyle = "";
-  strokeStyle = "";
-  font = "";
-  #path: string[] = [];
-  measureText = (text: string) => ({ width: 6 * text.length });
-  beginPath = () => {
-    this.#path = [];
-  };
-  moveTo = (x: number, y: number) => this.#path.push(`M${Math.round(x)},${Math.round(y)}`);
-  lineTo = (x: number, y: number) => this.#path.push(`L${Math.round(x)},${Math.round(y)}`);
-  rect = (x: number, y: number, w: number, h: number) => this.#path.push(`R${[x, y, w, h].map(Math.round)}`);
-  arc = (x: number, y: number) => this.#path.push(`A${Math.round(x)},${Math.round(y)}`);
-  stroke = () => this.done.push(`stroke ${this.strokeStyle} ${this.#path.join("")}`);
-  fill = () => this.done.push(`fill ${this.fillStyle} ${this.#path.join("")}`);
-  fillRect = (x: number, y: number, w: number, h: number) =>
-    this.done.push(`rect ${this.fillStyle} ${[x, y, w, h].map(Math.round)}`);
-  fillText = (text: string) => this.done.push(`text ${text}`);
-  clearRect = () => {
-    this.done = [];
-  };
-  setLineDash() {}
-  setTransform() {}
-  save() {}
-  restore() {}
-  clip() {}
-  closePath() {}
-
-  /** What was drawn in a colour. */
-  in(colour: string): string[] {
-    return this.done.filter((one) => one.includes(`--ltw-${colour} `));
-  }
-}
-
 describe("the plot", () => {
   const WIDTH = 300;
   let pens: Map<unknown, Pen>;
@@ -84,7 +48,7 @@ describe("the plot", () => {
   let told: { moved: (number | null)[]; chosen: [number, number | null][]; zoomed: (Range | null)[] };
 
   const line = (x: number[], y: (number | null)[], more: Partial<Line> = {}): Line => ({
-    ...{ x, y, low: y, high: y, dots: false, colour: "--ltw-line", faint: "--ltw-point", dash: [], ...more },
+    ...{ x, y, low: y, high: y, dots: false, colour: "--ltw-line", dash: [], ...more },
   });
   const pen = (which = 0): Pen => pens.get(plot.element.children[which]) as Pen;
   const pointer = (kind: string, x: number, y = 50): void => {
@@ -103,12 +67,8 @@ describe("the plot", () => {
   const inner = WIDTH - LEFT - 12;
 
   beforeEach(() => {
-    pens = new Map();
     clock = new FakeClock();
-    vi.spyOn(HTMLCanvasElement.prototype, "getContext").mockImplementation(function (this: HTMLCanvasElement) {
-      if (!pens.has(this)) pens.set(this, new Pen());
-      return pens.get(this) as never;
-    });
+    pens = drawable();
     told = { moved: [], chosen: [], zoomed: [] };
     const theme = { colour: (name: string) => name, close() {} };
     plot = makePlot(
@@ -137,18 +97,17 @@ describe("the plot", () => {
     const y = [0, 10, Number.NaN, 5, null, 2, 4];
     const low = y.map((value) => value && value - 1);
     plot.show([line([0, 1, 2, 3, 4, 5, 6], y, { low })], null);
-    const [alone, drawn] = pen().in("line");
+    const [band, alone, drawn] = pen().in("line");
     expect(alone).toMatch(/^rect --ltw-line \d+,\d+,6,6$/);
     expect(drawn?.match(/[ML]/g)?.join("")).toBe("MLMML");
-    const [band] = pen().in("point");
     expect(band).toMatch(/^fill/);
     expect(band?.match(/R/g)).toHaveLength(1);
   });
 
   test("a single point is visible, and nothing at all is no fault", () => {
     plot.show([line([7], [3], { dots: true })], 7);
-    expect(pen().in("line")[0]).toMatch(/^rect --ltw-line \d+,\d+,6,6$/);
-    expect(pen().in("point")[0]).toMatch(/R/);
+    expect(pen().in("line")[0]).toMatch(/^fill --ltw-line R/);
+    expect(pen().in("line")[1]).toMatch(/^rect --ltw-line \d+,\d+,6,6$/);
     expect(pen().in("focus")).toHaveLength(1);
     plot.show([], null);
     expect(pen().done).toEqual([]);
@@ -156,7 +115,7 @@ describe("the plot", () => {
     key("ArrowLeft");
     expect(told.chosen).toEqual([]);
     plot.show([line([1, 2], [null, Number.NaN])], null);
-    expect(pen().in("line")).toEqual(["stroke --ltw-line "]);
+    expect(pen().in("line")).toEqual(["fill --ltw-line ", "stroke --ltw-line "]);
   });
 
   test("as many device pixels as the screen has", () => {

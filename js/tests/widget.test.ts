@@ -1,9 +1,7 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { BLANK, FakeKernel, type Row } from "../fake-kernel.ts";
-import { curveOf, movingMean } from "../src/chart.ts";
 import { describe as describeGrid } from "../src/picture.ts";
-import { RunState } from "../src/run-state.ts";
 import factory from "../src/widget.ts";
 
 const at = (testid: string, within: ParentNode = document): HTMLElement => {
@@ -307,23 +305,5 @@ describe("what is drawn", () => {
         caption: "episode 3, step 5",
       }),
     ).toBe("FrozenLake, episode 3, step 5, agent at row 2, column 1, action down");
-  });
-
-  test("the curve leaves running episodes out and counts in episode numbers while they ascend", () => {
-    const run = new RunState();
-    const page = new FakeKernel();
-    page.model.on("msg:custom", (content, buffers) => run.push(content as never, buffers));
-    page.setEpisode(0, { episode: 3, total_reward: 1, outcome: "Success" });
-    page.setEpisode(1, { episode: 4, total_reward: 0, outcome: "Completed" });
-    page.setEpisode(2, { episode: 5, total_reward: 9, outcome: "Running" });
-    page.push();
-    expect(curveOf(run)).toMatchObject({ x: [3, 4], total: [1, 0], mean: [1, 0.5] });
-    page.setEpisode(3, { episode: 3, total_reward: 2, outcome: "Success", agent_id: "other" });
-    page.push();
-    expect(curveOf(run).x).toEqual([0, 1, 3]);
-  });
-
-  test("the mean is of the last ones", () => {
-    expect(movingMean([1, 2, 3, 4], 2)).toEqual([1, 1.5, 2.5, 3.5]);
   });
 });

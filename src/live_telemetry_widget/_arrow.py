@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +20,10 @@ _BATCH_COST = 24 * 1024
 def weight(rows: pa.RecordBatch | pa.Table) -> int:
     """Return about how many bytes of memory some rows hold; of few rows it is more than their values."""
     return int(rows.nbytes) + _BATCH_COST
+
+
+#: On the caller's thread: to wake others, buffer by buffer, costs more than they save.
+_HERE: Final = pa.ipc.IpcReadOptions(use_threads=False)
 
 
 def unified(core: pa.Schema, batches: Sequence[pa.RecordBatch]) -> tuple[pa.Schema, list[pa.RecordBatch]]:
@@ -65,6 +69,20 @@ def to_stream(batch: pa.RecordBatch, options: pa.ipc.IpcWriteOptions | None = No
     with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     return sink.getvalue()
+
+
+def from_stream(data: bytes | memoryview | pa.Buffer) -> pa.RecordBatch:
+    """Return the batch of an IPC stream.
+
+    Raises
+    ------
+    StopIteration
+        It has none.
+    pyarrow.ArrowInvalid
+        It is no IPC stream.
+    """
+    with pa.ipc.open_stream(data, options=_HERE) as reader:
+        return reader.read_next_batch()
 
 
 def empty(schema: pa.Schema) -> pa.RecordBatch:

@@ -11,13 +11,19 @@ from live_telemetry_widget import _arrow
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: A chunk is sealed, never to be rewritten, when it has so many rows or so many bytes before compression.
-MAX_ROWS: Final = 16_384
+#: A chunk has at most so many rows, or so many bytes before compression (or one row).
+MAX_ROWS: Final = 32_768
 MAX_BYTES: Final = 16 * 1024 * 1024
+#: A chunk is sealed, and not merged any more, when it has half of that: most of those that come under load are never rewritten.
+_SEALED: Final = 2
 #: A chunk is merged with those behind it once they hold so many times its rows: eight of a size make one of the next.
 FACTOR: Final = 7
 
-_WRITE: Final = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
+#: Small, at a price for each column however short it is: of what was merged.
+_SMALL: Final = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False)
+#: Quick: of what is committed, before somebody waits for it. Fewer rows than this are not worth packing.
+_QUICK: Final = pa.ipc.IpcWriteOptions(compression=pa.Codec("lz4"), use_threads=False)
+_FEW: Final = 64
 
 
 class Piece(NamedTuple):
@@ -30,17 +36,40 @@ class Piece(NamedTuple):
     @property
     def sealed(self) -> bool:
         """Whether it is large enough to be left alone for ever."""
-        return self.rows >= MAX_ROWS or self.nbytes >= MAX_BYTES
+        return self.rows * _SEALED >= MAX_ROWS or self.nbytes * _SEALED >= MAX_BYTES
 
 
-def encode(batch: pa.RecordBatch) -> memoryview:
-    """Return the batch as a compressed IPC stream."""
-    return memoryview(_arrow.to_stream(batch, _WRITE))
+class Chunk(NamedTuple):
+    """Rows as they are stored, and as they may be sent: an IPC stream.
+
+    Attributes
+    ----------
+    first_seq
+        The number of the first row.
+    rows
+        How many.
+    """
+
+    first_seq: int
+    rows: int
+    data: bytes
+
+    def after(self, since_seq: int) -> pa.RecordBatch:
+        """Return the rows behind a number."""
+        batch = decode(self.data)
+        return batch.slice(since_seq + 1 - self.first_seq) if self.first_seq <= since_seq else batch
+
+
+def encode(batch: pa.RecordBatch, *, merged: bool) -> bytes:
+    """Return the batch as an IPC stream: small when it was merged, quickly made when it was not."""
+    options = _SMALL if merged else _QUICK if batch.num_rows > _FEW else None
+    data: bytes = _arrow.to_stream(batch, options).to_pybytes()
+    return data
 
 
 def decode(data: bytes) -> pa.RecordBatch:
     """Undo :func:`encode`."""
-    return pa.ipc.open_stream(data).read_next_batch()
+    return _arrow.from_stream(data)
 
 
 def schema_of(data: bytes) -> pa.Schema:

@@ -1,15 +1,16 @@
 """How many rows a reader grants a daemon: enough that neither waits for the other, no more than the reader can hold.
 
 >>> credit = Credit()
->>> credit.first(), credit.arrived(4_096, 400_000), credit.arrived(4_096, 400_000)
-(8192, 12288, 0)
+>>> credit.first(), credit.arrived(16_384, 1_600_000), credit.arrived(16_384, 1_600_000)
+(32768, 49152, 0)
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-_FIRST: Final = 8_192
+#: A chunk of the daemon's; twice as many soon, so that more is granted as soon as less than one is left, and none need be cut.
+_FIRST: Final = 32_768
 _MOST: Final = 1_048_576
 #: What is under way weighs no more than this, as far as the rows so far tell (bytes).
 _MOST_BYTES: Final = 32 * 1024 * 1024

@@ -25,7 +25,7 @@ from live_telemetry_widget.proto import trainer_pb2
 from live_telemetry_widget.schema import CORE, KINDS, Kind, Problem, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from live_telemetry_widget._gaps import Gap
     from live_telemetry_widget.client import Backoff, RunInfo, TrainerClient
@@ -37,6 +37,9 @@ _LOG: Final = logging.getLogger(__name__)
 _FLUSH_EVERY: Final = 0.02
 _FLUSH_AT: Final = 1_024
 _FLUSH_BYTES: Final = 32 * 1024 * 1024
+_FLUSH_ROWS: Final = 65_536
+#: Batches of fewer rows are joined before they are taken in.
+_ENOUGH: Final = 8_192
 #: How often (seconds) gaps and the end are looked at, while there is something to look at.
 _TEND_EVERY: Final = 0.2
 #: A gap is asked for so many times, at growing distances: what a daemon replays may overflow too.
@@ -77,6 +80,7 @@ class _Inbox:
     def __init__(self) -> None:
         self.messages: list[Any] = []
         self.nbytes = 0
+        self.rows = 0
         self.flushed_at = 0.0
         self.scheduled: asyncio.TimerHandle | None = None
 
@@ -292,11 +296,12 @@ class Following:
         if isinstance(message, Received):
             self.feed.frames.names_are_exact = True
             inbox.nbytes += len(message.data)
+            inbox.rows += message.last_seq - message.first_seq + 1
             # What comes in batches was gathered where it was made: only what comes too often waits.
             wait = max(0.0, inbox.flushed_at + _FLUSH_EVERY - time.monotonic())
         if isinstance(message, bytes):
             inbox.nbytes += len(message)
-        if len(inbox.messages) >= _FLUSH_AT or inbox.nbytes >= _FLUSH_BYTES:
+        if len(inbox.messages) >= _FLUSH_AT or inbox.nbytes >= _FLUSH_BYTES or inbox.rows >= _FLUSH_ROWS:
             self._flush(kind)
         elif inbox.scheduled is None:
             inbox.scheduled = asyncio.get_running_loop().call_later(wait, self._flush, kind)
@@ -417,7 +422,8 @@ class Following:
         if inbox.scheduled is not None:
             inbox.scheduled.cancel()
             inbox.scheduled = None
-        messages, inbox.messages, inbox.nbytes = inbox.messages, [], 0
+        messages, inbox.messages = inbox.messages, []
+        inbox.nbytes = inbox.rows = 0
         inbox.flushed_at = time.monotonic()
         self._note_waiting()
         if not messages:
@@ -485,7 +491,7 @@ def _batches(kind: Kind, items: list[Any], run_id: str) -> tuple[list[normalize.
         problems += _strangers(parsed.messages, run_id)
         wire += [message for message in parsed.messages if message.run_id == run_id]
     found = [item for item in others if isinstance(item, Received)]
-    batches = [_decoded(kind, found, run_id)] if found else []
+    batches = list(_decoded(kind, found, run_id))
     if wire or problems:
         batch, more = (normalize.steps_from_messages if steps else normalize.episodes_from_messages)(wire)
         batches.append(normalize.Batch(batch, problems + more))
@@ -495,8 +501,8 @@ def _batches(kind: Kind, items: list[Any], run_id: str) -> tuple[list[normalize.
     return batches, parsed.messages[-1].seq_id if parsed.messages else last
 
 
-def _decoded(kind: Kind, found: list[Received], run_id: str) -> normalize.Batch:
-    """Return the rows of some batches as one."""
+def _decoded(kind: Kind, found: list[Received], run_id: str) -> Iterator[normalize.Batch]:
+    """Yield the rows of some batches, small ones joined: what a batch costs is more than what a few rows do."""
     core = CORE[kind]
     held: list[pa.RecordBatch] = []
     problems: list[Problem] = []
@@ -511,7 +517,11 @@ def _decoded(kind: Kind, found: list[Received], run_id: str) -> normalize.Batch:
         at = rows.batch.schema.get_field_index("seq_id")
         held.append(rows.batch.set_column(at, core.field("seq_id"), pa.array(numbers)))
         problems += rows.problems
-    return normalize.Batch(_arrow.combine(core, held) if held else _arrow.empty(core), problems)
+        if sum(batch.num_rows for batch in held) >= _ENOUGH:
+            yield normalize.Batch(_arrow.combine(core, held), problems)
+            held, problems = [], []
+    if held or problems:
+        yield normalize.Batch(_arrow.combine(core, held) if held else _arrow.empty(core), problems)
 
 
 def _strangers(messages: list[Any], run_id: str) -> list[Problem]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from live_telemetry_widget.schema import JSON_KIND, RAW_LIMIT, Problem
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 MAX_COLUMNS: Final = 256
 OVERFLOW_COLUMN: Final = "extra_fields"
 _OF_JSON: Final = frozenset({type(None), bool, int, float, str, list, dict})
+#: Bytes of the largest number that a column holds.
+_WORD: Final = 8
 _INT64_MAX: Final = 2**63 - 1
 _INT64_MIN: Final = -(2**63)
 
@@ -93,28 +96,38 @@ def columns(
     shapes = dict.fromkeys(map(tuple, rows))
     names = dict.fromkeys(name for shape in shapes for name in shape)
     values = list(zip(*(row.values() for row in rows), strict=True)) if len(shapes) == 1 else None
-    reserved = {*taken, OVERFLOW_COLUMN}
     kept = list(names)
-    used: set[str] = set()
-    fields: list[pa.Field] = []
-    arrays: list[pa.Array] = []
     spill: list[str] = []
     if len(kept) > MAX_COLUMNS:
         spill = kept[MAX_COLUMNS:]
         kept = kept[:MAX_COLUMNS]
         detail = f"{len(names)} further fields; those after the first {MAX_COLUMNS} are in column {OVERFLOW_COLUMN!r}"
         problems.append(Problem("too_many_fields", detail, cut(", ".join(spill))))
-    for at, name in enumerate(kept):
-        array, is_json = typed(values[at] if values else [row.get(name) for row in rows], name, problems)
-        column = _column_name(name, reserved, used, problems)
-        fields.append(pa.field(column, array.type, metadata=JSON_KIND if is_json else None))
-        arrays.append(array)
+    told = {name: values[at] if values else [row.get(name) for row in rows] for at, name in enumerate(kept)}
+    fields, arrays = of_columns(told, taken, problems)
     if spill:
         texts = [to_json({k: row[k] for k in spill if k in row}) if row else None for row in rows]
         # An aligned episode may have one of its own fields already, and this is of its metadata.
         column = OVERFLOW_COLUMN if OVERFLOW_COLUMN not in taken else f"metadata_{OVERFLOW_COLUMN}"
         fields.append(pa.field(column, pa.string(), metadata=JSON_KIND))
         arrays.append(_text_array(texts, problems))
+    return fields, arrays
+
+
+def of_columns(
+    told: Mapping[str, Sequence[Any]], taken: Collection[str], problems: list[Problem]
+) -> tuple[list[pa.Field], list[pa.Array]]:
+    """Do what :func:`columns` does for what is in columns already, arrays or lists; there are :data:`MAX_COLUMNS` at most."""
+    reserved = {*taken, OVERFLOW_COLUMN}
+    used: set[str] = set()
+    fields: list[pa.Field] = []
+    arrays: list[pa.Array] = []
+    for name, values in told.items():
+        numbers = _of_numbers(values) if isinstance(values, np.ndarray) else None
+        array, is_json = typed(list(values), name, problems) if numbers is None else (numbers, False)
+        column = _column_name(name, reserved, used, problems)
+        fields.append(pa.field(column, array.type, metadata=JSON_KIND if is_json else None))
+        arrays.append(array)
     return fields, arrays
 
 
@@ -167,6 +180,22 @@ def typed(values: Sequence[Any], name: str, problems: list[Problem]) -> tuple[pa
             except (OverflowError, pa.ArrowInvalid):
                 problems.append(_too_large(name, values))
     return _text_array([None if value is None else to_json(value) for value in values], problems), True
+
+
+def _of_numbers(values: np.ndarray[Any, Any]) -> pa.Array | None:
+    """Return an array of numbers, or of rows of them, as a column; None when they are something else."""
+    kind, flat = values.dtype.kind, values.reshape(-1)
+    if values.ndim == 1 and kind == "b":
+        return pa.array(values)
+    if kind not in "iuf" or values.itemsize > _WORD or values.ndim > 2 or not len(flat):  # noqa: PLR2004 - a row of rows
+        return None
+    if kind == "u" and int(flat.max()) > _INT64_MAX:
+        return None
+    numbers = pa.array(flat.astype(np.float64 if kind == "f" else np.int64))
+    if values.ndim == 1:
+        return numbers
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), numbers)
 
 
 def _numbers(values: Sequence[Any], name: str, kinds: set[type], problems: list[Problem]) -> tuple[pa.Array, bool]:

@@ -5,6 +5,7 @@ Used by :mod:`~live_telemetry_widget.frames` only.
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from live_telemetry_widget._episode import EpisodeNumbers
@@ -59,6 +60,9 @@ class Gaps:
         self._newest: dict[_Stream, int] = {}
         # Of each (worker, agent), the episodes (by ordinal) whose ends may still be under way.
         self._under_way: dict[_Stream, dict[int, Episode]] = {}
+        # The same as heaps of (number, ordinal), in which some may be that are not under way any more: where records come before the steps,
+        # there are thousands.
+        self._by_number: dict[_Stream, list[tuple[int, int]]] = {}
         # By worker and agent, and by agent alone (worker None).
         self._numbers: dict[tuple[str | None, str], EpisodeNumbers] = {}
         self._listed: list[Gap] | None = None
@@ -66,23 +70,41 @@ class Gaps:
     def add_number(self, worker: str, agent: str, number: int) -> None:
         """Note a new episode."""
         for key in ((worker, agent), (None, agent)):
-            self._numbers.setdefault(key, EpisodeNumbers()).add(number)
+            numbers = self._numbers.get(key)
+            if numbers is None:
+                numbers = self._numbers[key] = EpisodeNumbers()
+            numbers.add(number)
         self._listed = None
 
     def look_at(self, episode: Episode) -> None:
         """Look at an episode that has changed."""
         stream = (episode.worker_id, episode.agent_id)
         newest = self._newest.get(stream, -1)
+        under_way = self._under_way.get(stream)
         if episode.count and episode.number > newest:
             self._newest[stream] = episode.number
-            under_way = self._under_way.get(stream, {})
-            for ordinal in [o for o, other in under_way.items() if other.number < episode.number]:
-                self._weigh(under_way.pop(ordinal))
+            if under_way:
+                self._pass(stream, under_way, episode.number)
         if episode.complete:
-            self._leave(stream, episode)
+            if under_way:
+                under_way.pop(episode.ordinal, None)
+            if episode.ordinal not in self._missing:
+                return  # nothing is missing, and nothing was
         elif episode.number >= newest:
-            self._under_way.setdefault(stream, {})[episode.ordinal] = episode
+            if under_way is None:
+                under_way = self._under_way[stream] = {}
+            if episode.ordinal not in under_way:
+                under_way[episode.ordinal] = episode
+                heapq.heappush(self._by_number.setdefault(stream, []), (episode.number, episode.ordinal))
         self._weigh(episode)
+
+    def _pass(self, stream: _Stream, under_way: dict[int, Episode], number: int) -> None:
+        """Note that steps of an episode have come: what lower ones lack is not under way any more."""
+        behind = self._by_number[stream]
+        while behind and behind[0][0] < number:
+            episode = under_way.pop(heapq.heappop(behind)[1], None)
+            if episode is not None:
+                self._weigh(episode)
 
     def forget_stream(self, episode: Episode) -> None:
         """Note that an episode is about to be another worker's."""
@@ -94,6 +116,7 @@ class Gaps:
         self.settled = True
         under_way = [episode for episodes in self._under_way.values() for episode in episodes.values()]
         self._under_way.clear()
+        self._by_number.clear()
         for episode in under_way:
             self._weigh(episode)
 

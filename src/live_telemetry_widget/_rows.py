@@ -73,8 +73,7 @@ class Rows:
         self.filled: list[Numbers] | None = None
 
     def append(self, batch: pa.RecordBatch) -> None:
-        for part in _cut(batch):
-            nbytes = part.nbytes
+        for part, nbytes in _cut(batch):
             if self._growing and self._growing + nbytes > _CHUNK_BYTES:
                 self._seal()
             self.chunks.append(part)
@@ -313,14 +312,16 @@ def _is_one_number(column: pa.ChunkedArray) -> bool:
     return bool(bounds["min"].equals(bounds["max"]))
 
 
-def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Yield a batch in pieces no larger than a chunk is."""
-    if batch.num_rows <= _CHUNK_ROWS and batch.nbytes <= _CHUNK_BYTES:
-        yield batch
+def _cut(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Yield a batch in pieces no larger than a chunk is, and the bytes of each."""
+    nbytes = batch.nbytes
+    if batch.num_rows <= _CHUNK_ROWS and nbytes <= _CHUNK_BYTES:
+        yield batch, nbytes
         return
-    step = max(1, min(_CHUNK_ROWS, batch.num_rows * _CHUNK_BYTES // max(batch.nbytes, 1)))
+    step = max(1, min(_CHUNK_ROWS, batch.num_rows * _CHUNK_BYTES // max(nbytes, 1)))
     for first in range(0, batch.num_rows, step):
-        yield batch.slice(first, step)
+        part = batch.slice(first, step)
+        yield part, part.nbytes
 
 
 def _unpacked(chunk: pa.RecordBatch | Packed) -> pa.RecordBatch:

@@ -78,8 +78,8 @@ def by_naming(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
     Whether an unnamed step is a copy of a named one can be seen only when one of them is held.
     """
     names = batch.column("worker_id")
-    code = names.dictionary.index("").as_py()
-    if code < 0 or len(names.dictionary) == 1:
+    code = names.dictionary.index("").as_py() if len(names.dictionary) > 1 else -1
+    if code < 0:
         return [batch]
     unnamed = pc.equal(names.indices, code)
     return [part for part in (batch.filter(unnamed), batch.filter(pc.invert(unnamed))) if part.num_rows]

@@ -18,7 +18,7 @@ import grpc
 
 from live_telemetry_widget._credit import Credit
 from live_telemetry_widget._names import DEFAULT_ADDRESS
-from live_telemetry_widget.batches import COMPRESSION_NUMBERS, KIND_NUMBERS, compression_for
+from live_telemetry_widget.batches import COMPRESSION_NUMBERS, KIND_NUMBERS, weight
 from live_telemetry_widget.errors import ConnectError, DaemonError, RunNotFoundError, UnknownCallError
 from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from live_telemetry_widget.schema import Kind, RunState
@@ -335,7 +335,7 @@ class TrainerClient:
                         run_id=run_id,
                         kind=KIND_NUMBERS[kind],
                         since_seq=since_seq,
-                        compression=COMPRESSION_NUMBERS[compression_for(self.address)],
+                        compression=COMPRESSION_NUMBERS["lz4"],  # as it is committed
                         rows=credit.first(),
                     )
                 )
@@ -344,7 +344,7 @@ class TrainerClient:
                     traffic.nbytes += len(message.data)
                     yield Received(message.first_seq, message.last_seq, message.data)
                     # Only now: what is granted is what the reader has room for.
-                    more = credit.arrived(message.last_seq - message.first_seq + 1, len(message.data))
+                    more = credit.arrived(message.last_seq - message.first_seq + 1, weight(message.data))
                     if more:
                         await call.write(telemetry_pb2.BatchCredit(rows=more))
         finally:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from live_telemetry_widget.bus import call_each
 from live_telemetry_widget.client import Generation, RunInfo, Traffic, run_state, run_status
+from live_telemetry_widget.curves import Curves
 from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.schema import Kind, RunState
 from live_telemetry_widget.store import RunRow
@@ -96,11 +97,21 @@ class RunFeed:
         self._last_arrival = time.monotonic()
         self._news = 0
         self._frames.listen(self._arrived)
+        self._curves: Curves | None = None
 
     @property
     def frames(self) -> RunFrames:
         """What is here of the run."""
         return self._frames
+
+    @property
+    def curves(self) -> Curves:
+        """Return and length by episode; made when first asked for."""
+        frames = self.frames  # of a recording: read now, and not under our lock
+        with self._changed:
+            if self._curves is None:
+                self._curves = Curves(frames)
+            return self._curves
 
     def _arrived(self) -> None:
         if self._frames.news != self._news:

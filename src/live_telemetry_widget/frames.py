@@ -37,6 +37,7 @@ from live_telemetry_widget._rows import Rows
 from live_telemetry_widget._spill import Spill
 from live_telemetry_widget._summaries import Summaries
 from live_telemetry_widget.bus import call_each
+from live_telemetry_widget.curves import Ended
 from live_telemetry_widget.decode import StepFrame
 from live_telemetry_widget.schema import EPISODES, LABEL, RAW_LIMIT, STEPS, TEXT, Problem, unify
 
@@ -246,7 +247,8 @@ class RunFrames:
             start, end = columns.starts[at], columns.ends[at]
             episode = self._episodes.get((worker, agent), _NONE).get(number)
             if episode is None:
-                episode = self._find_or_make(worker, agent, number, functools.partial(batch.slice, start, end - start))
+                steps = None if self.names_are_exact else functools.partial(batch.slice, start, end - start)
+                episode = self._find_or_make(worker, agent, number, steps)
                 if episode.worker_id != worker:
                     found_out.append((start, end, episode.worker_id))
             rows = episode.rows_at(columns.firsts[at], end - start)
@@ -423,8 +425,11 @@ class RunFrames:
         copied: list[int] = []
         base = self._records.total
         times = batch.column("timestamp").cast(pa.int64()).to_pylist()
-        columns = [batch.column(name).to_pylist() for name in ("worker_id", "agent_id", "episode", "steps")]
-        columns += [batch.column(name).to_pylist() for name in ("total_reward", "terminated", "truncated")]
+        columns: list[list[Any]] = [_words(batch.column(name)) for name in ("worker_id", "agent_id")]
+        columns += [
+            batch.column(name).to_numpy(zero_copy_only=False).tolist()
+            for name in ("episode", "steps", "total_reward", "terminated", "truncated")
+        ]
         self._note_names(set(zip(*columns[:2], strict=True)))
         for i, (worker, agent, number, steps, total, terminated, truncated) in enumerate(zip(*columns, strict=True)):
             episode = self._find_or_make(worker, agent, number)
@@ -745,6 +750,19 @@ class RunFrames:
                     found[ordinal] = None
         return sorted(found)
 
+    def ends(self, ordinals: Sequence[int]) -> Ended:
+        """Return what curves are made of, of some episodes."""
+        with self._lock:
+            held = [self._order[ordinal] for ordinal in ordinals]
+            return Ended(
+                ordinals,
+                [e.agent_id for e in held],
+                [e.number for e in held],
+                [e.record.total_reward if e.record else e.reward for e in held],
+                [e.record.steps if e.record else e.length for e in held],
+                [e.terminated or e.truncated or e.record is not None for e in held],
+            )
+
     def since(self, cursor: Cursor, max_steps: int, max_episodes: int) -> Delta:
         """Return what came after `cursor`: the newest `max_steps` rows of it, and the `max_episodes` last changed episodes."""
         with self._lock:
@@ -805,6 +823,12 @@ def _not_finite(new: pa.RecordBatch, name: str) -> list[Problem]:
     last = new.slice(int(wrong[-1]), 1)
     detail = f"{name} is {rewards[wrong[-1]]} in episode {last.column('episode')[0]}"
     return [Problem("not_finite", detail, count=len(wrong))]
+
+
+def _words(column: pa.DictionaryArray) -> list[str]:
+    """Return the labels of a column that has no nulls."""
+    words = column.dictionary.to_pylist()
+    return [words[at] for at in column.indices.to_numpy().tolist()]
 
 
 def _ranges(starts: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

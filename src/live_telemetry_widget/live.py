@@ -23,13 +23,14 @@ from live_telemetry_widget.schema import RunState
 from live_telemetry_widget.view import encode, messages, questions
 from live_telemetry_widget.view.artist import Artist
 from live_telemetry_widget.view.channel import Channels
+from live_telemetry_widget.view.curve_question import ViewCurves
 from live_telemetry_widget.view.layers_question import Layers
 from live_telemetry_widget.view.pace import Pace
 from live_telemetry_widget.view.rows_question import Arrangements
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from live_telemetry_widget import grids
     from live_telemetry_widget.feed import RunFeed
@@ -159,6 +160,9 @@ class LiveView:
         self._told_at = 0.0
         self.artist = Artist(feed)
         self.layers = Layers()
+        self.curves = ViewCurves(feed, agent)
+        self._compared: tuple[object, ...] = ()
+        self._stop_comparing: list[Callable[[], None]] = []
         self._drawn_to = 0
         self._grid: grids.Grid | None = None
         self._interval = _KEYFRAME_FIRST
@@ -182,6 +186,22 @@ class LiveView:
         """Send nothing any more."""
         self._closed = True
         self._stop_listening()
+        self._stop_comparisons()
+
+    def compare(self, feeds: Sequence[RunFeed], owners: Sequence[object] = ()) -> None:
+        """Draw the curves of these runs too, in place of those so far; `owners` are kept for as long."""
+        self._stop_comparisons()
+        self.curves.others = tuple(dict.fromkeys(feed for feed in feeds if feed is not self.feed))
+        self._compared = tuple(owners)
+        self._stop_comparing = [feed.listen(self._wake) for feed in self.curves.others]
+        self._wanted = True
+        self._wake()
+
+    def _stop_comparisons(self) -> None:
+        for stop in self._stop_comparing:
+            stop()
+        self._stop_comparing = []
+        self._compared = ()
 
     def close(self) -> None:
         """Take the view off the page; nothing of it runs any more when this returns."""
@@ -246,6 +266,8 @@ class LiveView:
             self.due = self._not_before
         elif self._rates or not self._ready:
             self.due = min(now + 0.5, max(self._not_before, self._keyframe_at))
+        if (curves := self.curves.due) is not None:
+            self.due = min(self.due, max(self._not_before, curves))
         if self._drawn_to != self.frames.step_count:
             self.due = min(self.due, max(self._not_before, self.artist.due))
 
@@ -270,10 +292,11 @@ class LiveView:
             spans.append(messages.Span(table="episodes", first=first, count=rows.num_rows, total=frames.episode_count))
             buffers.append(encode.to_page(rows))
         state = self._state(delta.first + delta.steps.num_rows)
+        curves = self.curves.push(keyframe=keyframe)
         now = time.monotonic()
         # A page takes a kernel that says nothing of a run that goes on to be gone (js/src/kernel-watch.ts).
         alive = now - self._told_at >= _LOOK_EVERY and _goes_on(state)
-        if not (spans or alive or state != self._told):
+        if not (spans or curves is not None or alive or state != self._told):
             return
         self._told, self._told_at = state, now
         self._pushes += 1
@@ -285,6 +308,9 @@ class LiveView:
             state=state,
             spans=spans,
         )
+        if curves is not None:
+            push["curves"], push["curves_more"], points = curves
+            buffers.append(points)
         self._pace.sent(now)
         self.widget.push(push, buffers)
         self._cursor = delta.cursor

@@ -542,8 +542,11 @@ def align_episodes(batch: pa.RecordBatch) -> Batch:
     (``metadata.episode_index``) and say the display number as ``metadata.episode``. Where it does, that number wins, so that
     steps and episodes join on ``episode``. The metadata text itself is kept.
     """
+    metadata = batch.column("metadata")
+    if metadata.null_count == len(metadata):
+        return Batch(batch, [])
     problems: list[Problem] = []
-    texts = [text or "" for text in batch.column("metadata").to_pylist()]
+    texts = [text or "" for text in metadata.to_pylist()]
     rows = _further.parse_objects(texts, problems, "metadata_json")
     numbers = batch.column("episode").to_pylist()
     for i, row in enumerate(rows):

@@ -518,7 +518,9 @@ class Run:
         if self._tape is not None:
             self._tape.close()
 
-    def view(self, agent: str | None = None, *, embed: Embed | None = None) -> LiveTelemetryWidget:
+    def view(
+        self, agent: str | None = None, *, embed: Embed | None = None, compare: Iterable[Run] | None = None
+    ) -> LiveTelemetryWidget:
         """Return the live view, an ipywidget like any other; the same one until it is closed.
 
         Parameters
@@ -529,6 +531,8 @@ class Run:
             What a saved notebook keeps for those who open it without a kernel, as of when the view is shown: ``"summary"`` (at first),
             the totals, the return curve and some rows; ``"full"``, the interactive report of :meth:`to_html` too, in less than a megabyte;
             ``"none"``, only that there was a view. None: as it was chosen last.
+        compare
+            Other runs, whose curves are drawn over this one's, live or ended; ``()``: none any more. None: as it was chosen last.
 
         Raises
         ------
@@ -542,6 +546,9 @@ class Run:
             if view is None or view.closed:
                 view = self._views[agent] = self.open_view(agent)
             view.embed = embed or view.embed
+            if compare is not None:
+                runs = list(compare)
+                view.compare([run.feed for run in runs], runs)
             return view.widget
 
     def summary(self, agent: str | None = None) -> Summary:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.exports import Source
     from live_telemetry_widget.lazy import LazySteps
     from live_telemetry_widget.recorder import Tape
+    from live_telemetry_widget.view.widget import LiveTelemetryWidget
     from live_telemetry_widget.watch import LiveTelemetryController
 
 _COLUMNS: Final = (
@@ -208,6 +209,25 @@ class Client:
         watch = LiveTelemetryController(self, status=status, name=name, close_done=close_done, most=most)
         self._watches.add(watch)
         return watch
+
+    def overlay(self, run_ids: Iterable[str]) -> LiveTelemetryWidget:
+        """Return the view of the first of these runs, with the curves of the others drawn over its own.
+
+        Parameters
+        ----------
+        run_ids
+            Two or more, live or ended; the same as ``client.run(first).view(compare=[client.run(other), ...])``.
+
+        Raises
+        ------
+        ValueError
+            There is none.
+        """
+        if isinstance(run_ids, str) or not (ids := list(dict.fromkeys(run_ids))):
+            msg = f"overlay takes a list of run ids, such as ['a', 'b'], not {run_ids!r}"
+            raise ValueError(msg)
+        first, *others = [self.run(run_id) for run_id in ids]
+        return first.view(compare=others)
 
     def bridge(self, *, loop: asyncio.AbstractEventLoop | None = None) -> TelemetryBridge:
         """Return a bridge that calls your functions for each step, episode and end of the runs that are followed.

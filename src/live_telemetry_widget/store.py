@@ -1,7 +1,7 @@
 """Runs in one SQLite file: what the daemon writes, what ``ltw.open`` reads, and what a recording is.
 
 ``DATA_DIR/telemetry.sqlite3`` in WAL mode, so that any number of processes read while one writes. A *chunk* is an Arrow IPC
-stream (zstd) of one record batch; its rows have consecutive ``seq_id``, which count from 1 per run and kind, are given when
+stream of one record batch (lz4 as it is committed, zstd once it is merged); its rows have consecutive ``seq_id``, which count from 1 per run and kind, are given when
 the rows are committed, and never change. Small neighbouring chunks are merged in tiers, as in a log-structured merge tree:
 a row is rewritten O(log n) times, and a slow run does not leave a million chunks.
 
@@ -36,6 +36,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from live_telemetry_widget import _arrow, _chunks
+from live_telemetry_widget._chunks import Chunk
 from live_telemetry_widget._database import FILE_NAME, Database
 from live_telemetry_widget.errors import RunNotFoundError
 from live_telemetry_widget.schema import CORE, Kind
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CORE",
     "FILE_NAME",
+    "Chunk",
     "Committed",
     "Kind",
     "Mark",
@@ -134,13 +136,14 @@ class Pending(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """Rows as they were committed: one batch, numbered."""
+    """Rows as they were committed: one batch, numbered, and the chunks that hold it."""
 
     run_id: str
     kind: Kind
     first_seq: int
     last_seq: int
     batch: pa.RecordBatch
+    chunks: Sequence[Chunk] = ()
 
 
 class _Tail:
@@ -270,23 +273,26 @@ class Store:
         at = batch.schema.get_field_index("seq_id")
         numbers = pa.array(np.arange(first, last + 1, dtype=np.uint64))
         batch = batch.set_column(at, core.field("seq_id"), numbers)
+        chunks: list[Chunk] = []
         if batch.num_rows:
             for piece, rows in _chunks.split(batch, first):
-                self._write_chunk(writer, item.run_id, item.kind, piece, rows)
+                data = _chunks.encode(rows, merged=False)
+                self._write_chunk(writer, item.run_id, item.kind, piece, rows, data)
                 tail.pieces.append(piece)
+                chunks.append(Chunk(piece.first_seq, piece.rows, data))
             tail.last_seq = last
             self._due.add((item.run_id, item.kind))
-        return Committed(item.run_id, item.kind, first, last, batch)
+        return Committed(item.run_id, item.kind, first, last, batch, chunks)
 
     @staticmethod
-    def _write_chunk(
-        writer: sqlite3.Connection, run_id: str, kind: Kind, piece: _chunks.Piece, rows: pa.RecordBatch
+    def _write_chunk(  # noqa: PLR0913, PLR0917 - a row of the table
+        writer: sqlite3.Connection, run_id: str, kind: Kind, piece: _chunks.Piece, rows: pa.RecordBatch, data: bytes
     ) -> None:
         episodes = pc.min_max(rows.column("episode")).as_py()
         span = (piece.first_seq, piece.first_seq + piece.rows - 1, piece.rows, episodes["min"], episodes["max"])
         writer.execute(
             "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (run_id, kind, *span, piece.nbytes, _chunks.encode(rows)),
+            (run_id, kind, *span, piece.nbytes, data),
         )
 
     def _tail(self, writer: sqlite3.Connection, key: tuple[str, Kind]) -> _Tail:
@@ -331,7 +337,7 @@ class Store:
         rows = _arrow.combine(CORE[key[1]], list(starmap(_chunks.decode, found)))
         piece = _chunks.Piece(first, rows.num_rows, rows.nbytes)
         writer.execute(f"DELETE {where}", (*key, first))
-        self._write_chunk(writer, *key, piece, rows)
+        self._write_chunk(writer, *key, piece, rows, _chunks.encode(rows, merged=True))
         tail.pieces[at:] = [] if piece.sealed else [piece]
 
     def replace(self, run_id: str, rows: Mapping[Kind, Iterable[pa.RecordBatch]]) -> None:
@@ -383,14 +389,18 @@ class Store:
 
     def read_chunk(self, run_id: str, kind: Kind, since_seq: int) -> pa.RecordBatch | None:
         """Return the rows numbered after `since_seq` that the next chunk holds; None when there are none."""
+        chunk = self.find_chunk(run_id, kind, since_seq)
+        return None if chunk is None else chunk.after(since_seq)
+
+    def find_chunk(self, run_id: str, kind: Kind, since_seq: int) -> Chunk | None:
+        """Return the chunk that holds the first row numbered after `since_seq`, as it is stored; None when there is none."""
         # Each chunk is a query of its own: a cursor left open would keep the log from being checkpointed.
         with self._database.reader() as reader:
             found = reader.execute(_CHUNK_AFTER, {"run": run_id, "kind": kind, "since": since_seq}).fetchone()
         if found is None:
             return None
-        first, _, data = found
-        batch = _chunks.decode(data)
-        return batch.slice(since_seq + 1 - first) if first <= since_seq else batch
+        first, last, data = found
+        return Chunk(first, last - first + 1, data)
 
     def read_episode(self, run_id: str, episode: int) -> list[pa.RecordBatch]:
         """Return the steps of the episodes of that number, without reading the others: the chunks know their span."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from live_telemetry_widget.client import RunDetails, RunInfo
 from live_telemetry_widget.feed import Link, RunFeed
 from live_telemetry_widget.live import LiveView
 from live_telemetry_widget.schema import Problem, RunState
+from live_telemetry_widget.view.pace import FASTEST
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 from tests.conftest import wait_for
 from tests.support.pictures import pictures
@@ -86,7 +88,8 @@ def test_a_keyframe_stands_on_its_own(view: LiveView, page: Page) -> None:
     wait_for(lambda: page.last("push", keyframe=True), "a keyframe")
     message, buffers = page.last("push", keyframe=True) or ({}, [])
     golden("push-keyframe", {**message, "number": 1})
-    steps, episodes = map(read, buffers)
+    steps, episodes, curves = map(read, buffers)
+    assert set(curves.column("series").to_pylist()) == set(range(len(message["curves"])))
     assert [span["table"] for span in message["spans"]] == ["steps", "episodes"]
     assert message["spans"][0] == {"table": "steps", "first": 250, "count": 500, "total": 750}
     assert (steps.num_rows, episodes.num_rows) == (500, 150)
@@ -149,15 +152,21 @@ def test_changes_are_coalesced_and_only_what_is_new_is_sent(view: LiveView, page
     view._on_page({"kind": "ready", "version": 2})
     wait_for(lambda: page.last("push", keyframe=True), "a keyframe")
     page.messages.clear()
+    began = time.monotonic()
     for step in range(2_000):
         event = {"episode": 999, "step_index": step, "reward": 0.0, "agent_id": "q_agent"}
         view.feed.frames.append_steps(normalize.steps_from_events([event]).batch)
     wait_for(lambda: page.messages and page.messages[-1][0]["state"]["steps"] == 2_750, "the last step")
     pushes = [message for message, _ in page.messages]
-    assert len(pushes) < 200, "two thousand changes must not make two thousand messages"
+    # As often as a page may be pushed to, however long a busy machine takes for two thousand changes.
+    assert len(pushes) <= 2 + (time.monotonic() - began) / FASTEST, (
+        "two thousand changes must not make two thousand messages"
+    )
     held = 750
     for message, buffers in page.messages:
-        for span, buffer in zip(message["spans"], buffers, strict=True):
+        tables = buffers[: len(message["spans"])]
+        assert len(buffers) - len(tables) == ("curves" in message)
+        for span, buffer in zip(message["spans"], tables, strict=True):
             if span["table"] == "steps":
                 assert message["keyframe"] or span["first"] >= held, "a row was sent twice"
                 held = span["first"] + span["count"]

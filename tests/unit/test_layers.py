@@ -41,7 +41,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_credit",
         "_lock",
     ),
-    ("normalize", "batches", "store", "client", "query", "decode", "gridpaint"),
+    ("normalize", "batches", "store", "client", "query", "decode", "gridpaint", "curves"),
     ("frames", "worker", "daemon", "exports"),
     (
         "feed",

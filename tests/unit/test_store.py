@@ -89,10 +89,10 @@ def test_a_slow_run_does_not_leave_many_chunks_nor_rewrite_them_often(
     rewritten = 0
     encode = _chunks.encode
 
-    def counting(batch: Any) -> Any:
+    def counting(batch: Any, *, merged: bool) -> Any:
         nonlocal rewritten
         rewritten += batch.num_rows
-        return encode(batch)
+        return encode(batch, merged=merged)
 
     monkeypatch.setattr(_chunks, "encode", counting)
     rows = 2_000

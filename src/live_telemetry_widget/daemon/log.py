@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from live_telemetry_widget import _arrow
 from live_telemetry_widget.errors import ClosedError
-from live_telemetry_widget.store import Committed, Kind, Mark, OutOfOrderError, Pending, RunRow, Store
+from live_telemetry_widget.store import Chunk, Committed, Kind, Mark, OutOfOrderError, Pending, RunRow, Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,8 @@ _MAX_PENDING: Final = 64 * 1024 * 1024
 #: So many bytes of what was committed last stay in memory, for the subscribers that keep up.
 _MAX_RECENT: Final = 64 * 1024 * 1024
 _READERS: Final = 4
+#: Batches of fewer rows are joined when they are committed together.
+_LARGE: Final = 4_096
 
 _Key = tuple[str, Kind]
 
@@ -72,21 +74,39 @@ class _Recent:
         key = (committed.run_id, committed.kind)
         self._held.setdefault(key, []).append(committed)
         self._order.append(key)
-        self.nbytes += _arrow.weight(committed.batch)
+        self.nbytes += _weight(committed)
         while self.nbytes > self._limit:
             oldest = self._order.popleft()
             # A run has a few thousand of these at most, so taking from the front is cheap.
-            self.nbytes -= _arrow.weight(self._held[oldest].pop(0).batch)
+            self.nbytes -= _weight(self._held[oldest].pop(0))
             if not self._held[oldest]:
                 del self._held[oldest]
 
-    def after(self, key: _Key, since_seq: int) -> pa.RecordBatch | None:
-        """Return the rows after `since_seq` of the batch that holds the next one; None when that is not here."""
+    def after(self, key: _Key, since_seq: int) -> Committed | None:
+        """Return what was committed with the next row after `since_seq`; None when that is not here."""
         held = self._held.get(key)
         if not held or held[0].first_seq > since_seq + 1:
             return None
-        found = held[bisect.bisect_right(held, since_seq, key=lambda committed: committed.last_seq)]
-        return found.batch.slice(max(0, since_seq + 1 - found.first_seq))
+        return held[bisect.bisect_right(held, since_seq, key=lambda committed: committed.last_seq)]
+
+
+def _weight(committed: Committed) -> int:
+    return _arrow.weight(committed.batch) + sum(len(chunk.data) for chunk in committed.chunks)
+
+
+def _gathered(pending: Sequence[Pending]) -> list[Pending]:
+    """Return small batches of a run and kind as one, in order; large ones are left alone, because joining them is copying."""
+    found: list[Pending] = []
+    last: dict[_Key, tuple[list[pa.RecordBatch], list[Mark]]] = {}
+    for item in pending:
+        key = (item.run_id, item.kind)
+        held = last.get(key)
+        if held is None or sum(batch.num_rows for batch in held[0]) >= _LARGE:
+            held = last[key] = ([], [])
+            found.append(Pending(*key, *held))
+        held[0].extend(item.batches)
+        held[1].extend(item.marks)
+    return found
 
 
 class DurableLog:
@@ -187,17 +207,11 @@ class DurableLog:
                 _LOG.warning("chunks could not be merged, which can wait: %s", error)
 
     def _commit(self, taken: Sequence[_Work]) -> None:
-        rows: dict[_Key, tuple[list[pa.RecordBatch], list[Mark]]] = {}
-        for work in taken:
-            if work.rows is not None:
-                batches, marks = rows.setdefault((work.rows.run_id, work.rows.kind), ([], []))
-                batches.extend(work.rows.batches)
-                marks.extend(work.rows.marks)
         try:
             for work in taken:
                 if work.chain.error is not None:
                     raise work.chain.error  # noqa: TRY301 - it fails as the one before it did
-            pending = [Pending(*key, *held) for key, held in rows.items()]
+            pending = _gathered([work.rows for work in taken if work.rows is not None])
             committed = self.store.commit(pending, [work.run for work in taken if work.run is not None])
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
             if len(taken) > 1:
@@ -260,14 +274,42 @@ class DurableLog:
             The daemon is shutting down.
         """
         key = (run_id, kind)
+        while True:
+            await self._reach(key, since_seq)
+            recent = self._recent.after(key, since_seq)
+            if recent is not None:
+                return recent.batch.slice(max(0, since_seq + 1 - recent.first_seq))
+            chunk = await self._read(key, since_seq)
+            if chunk is not None:
+                return await self._loop.run_in_executor(self._readers, chunk.after, since_seq)
+
+    async def chunk_after(self, run_id: str, kind: Kind, since_seq: int) -> Chunk:
+        """Return the chunk that holds the next row after `since_seq`, as it is stored; wait until there is one.
+
+        Raises
+        ------
+        ClosedError
+            The daemon is shutting down.
+        """
+        key = (run_id, kind)
+        while True:
+            await self._reach(key, since_seq)
+            recent = self._recent.after(key, since_seq)
+            if recent is not None:
+                chunks = recent.chunks
+                return chunks[bisect.bisect_right(chunks, since_seq + 1, key=lambda chunk: chunk.first_seq) - 1]
+            chunk = await self._read(key, since_seq)
+            if chunk is not None:
+                return chunk
+
+    async def _read(self, key: _Key, since_seq: int) -> Chunk | None:
+        return await self._loop.run_in_executor(self._readers, self.store.find_chunk, *key, since_seq)
+
+    async def _reach(self, key: _Key, since_seq: int) -> None:
+        """Wait until there are rows after a number."""
         while not self._ending:
             if self._last.get(key, 0) > since_seq:
-                batch = self._recent.after(key, since_seq)
-                if batch is None:
-                    read = self.store.read_chunk
-                    batch = await self._loop.run_in_executor(self._readers, read, run_id, kind, since_seq)
-                if batch is not None:
-                    return batch
+                return
             event = self._grown.get(key)
             if event is None:
                 event = self._grown[key] = asyncio.Event()

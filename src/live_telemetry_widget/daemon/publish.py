@@ -15,6 +15,7 @@ from live_telemetry_widget import _names, batches, normalize
 from live_telemetry_widget.daemon.log import Chain
 from live_telemetry_widget.daemon.refusal import RefusalError, invalid, precondition
 from live_telemetry_widget.proto import trainer_pb2
+from live_telemetry_widget.schema import Problem
 from live_telemetry_widget.store import Mark
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.daemon.log import DurableLog
     from live_telemetry_widget.daemon.runs import Registry
-    from live_telemetry_widget.schema import Problem
     from live_telemetry_widget.store import Kind
 
 _LOG: Final = logging.getLogger(__name__)
@@ -346,6 +346,7 @@ class BatchStream(_NumberedStream):
         try:
             batch, problems, received = batches.decode(data, self._kind, self.run_id, skip=max(0, taken - first))
         except batches.BadBatchError as error:
+            self._intake.count(self.run_id, self._kind, [Problem("bad_batch", str(error))])
             raise invalid(str(error)) from None
         # What cannot be kept has a number all the same.
         upto = first + received

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 GRANT: Final = 262_144
 #: A publisher is not read while so many of its batches are not answered, whether they wait for a commit or it does not read the answers.
 _MOST_UNANSWERED: Final = 1_024
+#: A reader that grants more as it reads has done so after this (seconds).
+_MOMENT: Final = 0.05
 
 
 class _Acks:
@@ -118,7 +120,15 @@ async def stream(
     try:
         at = first.since_seq
         while True:
-            batch = await log.after(first.run_id, kind, at)
+            chunk = await log.chunk_after(first.run_id, kind, at)
+            whole = compression != "none" and chunk.first_seq == at + 1
+            if whole and await credit.enough(chunk.rows):
+                # As it was committed: nobody packs it once more, however many read.
+                credit.spend(chunk.rows)
+                at += chunk.rows
+                yield telemetry_pb2.TelemetryBatch(first_seq=chunk.first_seq, last_seq=at, data=chunk.data)
+                continue
+            batch = chunk.after(at)
             while batch.num_rows:
                 room = await credit.some()
                 part = next(batches.parts(batch.slice(0, room)))
@@ -152,6 +162,17 @@ class _Credit:
             self._more.clear()
             await self._more.wait()
         return self._rows
+
+    async def enough(self, rows: int) -> bool:
+        """Wait for credit, and a moment longer for so much; return whether there is."""
+        await self.some()
+        if self._rows < rows:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_MOMENT):
+                    while self._rows < rows:
+                        self._more.clear()
+                        await self._more.wait()
+        return self._rows >= rows
 
     def spend(self, rows: int) -> None:
         self._rows -= rows

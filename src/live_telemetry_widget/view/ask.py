@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.feed import RunFeed
     from live_telemetry_widget.lens import Frames
     from live_telemetry_widget.view.artist import Artist
+    from live_telemetry_widget.view.curve_question import ViewCurves
     from live_telemetry_widget.view.layers_question import Layers
     from live_telemetry_widget.view.rows_question import Arrangements
 
@@ -24,6 +25,7 @@ class View(Protocol):
     frames: Frames
     artist: Artist
     layers: Layers
+    curves: ViewCurves
     controls: Controls | None
     arrangements: Arrangements
 

@@ -7,7 +7,7 @@ the page shows it with ``textContent`` only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from live_telemetry_widget.controls import Action
@@ -84,6 +84,15 @@ class State(TypedDict):
     grid: Grid | None  # of the newest step that has one
 
 
+class CurveSeries(TypedDict):
+    """One curve of return and length by episode."""
+
+    run: str
+    name: str  # of the run, for people
+    agent: str | None  # None: all together
+    numbered: bool  # whether the episode numbers ascend, so that they can be an axis
+
+
 class Push(TypedDict):
     """Kernel to page, never answered. A keyframe stands on its own; others follow on what was pushed before."""
 
@@ -92,7 +101,11 @@ class Push(TypedDict):
     number: int  # counts the view's pushes, from 1
     keyframe: bool
     state: State
-    spans: list[Span]  # one for each buffer
+    spans: list[Span]  # one for each buffer but the curves'
+    #: When they changed and in keyframes: the curves, whose points are in the buffer behind those of `spans` (``curves.CURVE``, with
+    #: `series` and `measure`, 0 for return and 1 for length, beside them). The first is what the view is of.
+    curves: NotRequired[list[CurveSeries]]
+    curves_more: NotRequired[int]  # agents and runs that have no curve there, since they are too many
 
 
 class Answer(TypedDict):

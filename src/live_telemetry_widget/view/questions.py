@@ -14,6 +14,7 @@ from live_telemetry_widget.errors import TelemetryError
 from live_telemetry_widget.view import (
     cell_question,
     control_question,
+    curve_question,
     episode_question,
     find_question,
     layers_question,
@@ -37,6 +38,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "ask_episode": episode_question.answer_episode,
     "ask_difference": episode_question.answer_difference,
     "ask_layers": layers_question.answer_layers,
+    "ask_curve": curve_question.answer,
     "ask_control": control_question.answer,
 }
 

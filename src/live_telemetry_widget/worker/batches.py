@@ -15,18 +15,19 @@ import uuid
 from typing import TYPE_CHECKING, Final
 
 import grpc
-import pyarrow as pa
 
 from live_telemetry_widget import batches
 from live_telemetry_widget.client import MAX_MESSAGE, Backoff
 from live_telemetry_widget.proto import telemetry_pb2
 from live_telemetry_widget.schema import KINDS
 from live_telemetry_widget.worker import publisher
-from live_telemetry_widget.worker.publisher import Tally
+from live_telemetry_widget.worker.publisher import Delivery, Tally
 from live_telemetry_widget.worker.singles import SinglesPublisher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pyarrow as pa
 
     from live_telemetry_widget.worker.registration import Registration
 
@@ -50,7 +51,7 @@ class _Part:
     data: bytes
 
 
-class BatchPublisher:
+class BatchPublisher(Delivery):
     """Rows of one run. Make it within a running event loop, and close it.
 
     Parameters
@@ -66,8 +67,6 @@ class BatchPublisher:
 
     Attributes
     ----------
-    failure : str
-        What went wrong last.
     granted : int
         How many rows the daemon lets be unacknowledged.
     """
@@ -80,14 +79,13 @@ class BatchPublisher:
         first: Mapping[str, int] | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        self.failure = ""
+        super().__init__("batches", backoff)
         self.granted = 0
         self._registration = registration
         self._producer = producer or uuid.uuid4().hex
         self._first: dict[str, int] = {kind: (first or {}).get(kind, 0) for kind in KINDS}
         self._next = dict(self._first)
         self._tallies: dict[str, Tally] = {kind: Tally() for kind in KINDS}
-        self._backoff = backoff or Backoff(first=0.2, most=5.0)
         self._window: collections.deque[_Part] = collections.deque()
         self._rows = 0
         self._bytes = 0
@@ -97,16 +95,10 @@ class BatchPublisher:
         #: One part at a time, after a refusal: which of them is it?
         self._singly = False
         self._stream_dropped: dict[str, int] = dict.fromkeys(KINDS, 0)
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
         #: One party at a time adds to the end: rows must stay in order when the wire is changed.
         self._order = asyncio.Lock()
-        self._closing = False
-        self._given_up = False
         self._falling_back = False
         self._singles: SinglesPublisher | None = None
-        self._task = asyncio.create_task(self._run(), name="publish batches")
 
     @property
     def expected(self) -> dict[str, int]:
@@ -157,12 +149,31 @@ class BatchPublisher:
                 else:
                     await self._singles.put(kind, part)
 
+    async def put_packed(self, kind: str, rows: int, data: bytes) -> None:
+        """Hand over an IPC stream of so many rows, which goes out as it is where a message may hold it; waits likewise.
+
+        Raises
+        ------
+        pyarrow.ArrowInvalid
+            It is no IPC stream.
+        """
+        async with self._order:
+            await self._room.wait()
+            if self._singles is None and batches.fits(data, rows):
+                self._next[kind] += rows
+                self._hold(kind, rows, data)
+                return
+        await self.put(kind, batches.unpack(data))
+
     def _keep(self, kind: str, batch: pa.RecordBatch) -> None:
-        rows = batch.num_rows
+        self._hold(
+            kind, batch.num_rows, b"" if self._given_up else batches.encode(batch, self._registration.compression)
+        )
+
+    def _hold(self, kind: str, rows: int, data: bytes) -> None:
         if self._given_up:
             self._tallies[kind].lost += rows
             return
-        data = batches.encode(batch, self._registration.compression)
         if len(data) > MAX_MESSAGE - _ENVELOPE:
             self._tallies[kind].lost += rows
             self.failure = f"{rows} rows of {len(data):,} bytes are over the wire's limit of {MAX_MESSAGE:,}"
@@ -175,28 +186,17 @@ class BatchPublisher:
 
     async def close(self) -> None:
         """Wait until all is acknowledged or given up; :meth:`abandon` cuts that short."""
-        self._closing = True
-        self._news.set()
-        await asyncio.wait([self._task])
+        await super().close()
         if self._singles is not None:
             await self._singles.close()
 
     def abandon(self) -> None:
         """Stop: what is not acknowledged, and what is put from now on, counts as lost."""
-        self._task.cancel()
-        self._give_up()
+        super().abandon()
         if self._singles is not None:
             self._singles.abandon()
 
     # -- the stream --------------------------------------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        try:
-            await self._publish()
-        except Exception as error:  # noqa: BLE001 - a fault in here must not leave the worker waiting for room without end
-            _LOG.exception("publishing batches")
-            self.failure = repr(error)
-            self._give_up()
 
     async def _publish(self) -> None:
         refusals = 0
@@ -328,7 +328,7 @@ class BatchPublisher:
             waiting, self._window = self._window, collections.deque()
             self._rows = self._bytes = 0
             for part in waiting:
-                await singles.put(part.kind, pa.ipc.open_stream(part.data).read_next_batch())
+                await singles.put(part.kind, batches.unpack(part.data))
 
     # -- the window --------------------------------------------------------------------------------------------------
 

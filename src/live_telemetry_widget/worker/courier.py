@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
 
+from live_telemetry_widget.batches import unpack
 from live_telemetry_widget.client import Backoff
 from live_telemetry_widget.errors import DaemonError
 from live_telemetry_widget.schema import Problem
 from live_telemetry_widget.worker import remote
 from live_telemetry_widget.worker.emitter import EmitterStats
-from live_telemetry_widget.worker.encode import Encoder, pack, unpack
+from live_telemetry_widget.worker.encode import Encoder, pack
 from live_telemetry_widget.worker.heirs import FINAL, OUTCOMES, hand_over
 from live_telemetry_widget.worker.link import Link
 from live_telemetry_widget.worker.records import NOTHING, WIDTH
@@ -388,7 +389,7 @@ class Courier:
             first = self._next[kind]
             self._next[kind] += batch.num_rows
             new[kind] += batch.num_rows
-            self._spool.append(kind, first, batch.num_rows, pack(batch), batch)
+            self._spool.append(kind, first, batch.num_rows, pack(batch))
             self._queued.set()
         full = self._spool.size >= limit
         self._gate.fill(full=policy == "block" and full and not force)
@@ -431,9 +432,9 @@ class Courier:
                 self._queued.clear()
                 await self._queued.wait()
             record = self._spool[self._sent]
-            batch = record.item if record.item is not None else unpack(self._spool.read(record))
+            data = self._spool.read(record)
             self._sent += 1
-            await self._link.put(record.kind, record.first, batch)
+            await self._link.put(record.kind, record.first, record.rows, data)
 
     def _sending_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

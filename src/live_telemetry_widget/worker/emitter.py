@@ -24,6 +24,7 @@ from live_telemetry_widget._ulid import new_ulid
 from live_telemetry_widget.errors import ClosedError
 from live_telemetry_widget.worker import exits
 from live_telemetry_widget.worker.gate import Gate
+from live_telemetry_widget.worker.many import ManySteps
 from live_telemetry_widget.worker.records import (
     FIXED,
     NOTHING,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from live_telemetry_widget.worker.bulk import Bulk
     from live_telemetry_widget.worker.courier import Courier
     from live_telemetry_widget.worker.records import Step
 
@@ -145,7 +147,7 @@ class EmitterStats:
     problems: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
-class Emitter:
+class Emitter(ManySteps):
     """Tells a daemon what a training loop does, without holding it up.
 
     Parameters
@@ -394,7 +396,7 @@ class Emitter:
         said = Episode(now(), total_reward, steps, terminated, truncated, episode, agent_id, snapshots(further))
         self.put((said, *NOTHING))
 
-    def record(self, row: Step | Episode | Block, rows: int = 1) -> None:
+    def record(self, row: Step | Episode | Block | Bulk, rows: int = 1) -> None:
         """Take a record as it is: for wrappers, which have copied what they must."""
         if self.gate.shut and not self.admits():
             return

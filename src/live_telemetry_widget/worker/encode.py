@@ -6,6 +6,7 @@ What steps usually hold (numbers, arrays of one shape) becomes a column at once.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
@@ -18,6 +19,8 @@ import pyarrow.compute as pc
 from live_telemetry_widget import _arrow, _further, normalize
 from live_telemetry_widget._further import cut, to_json
 from live_telemetry_widget.schema import EPISODES, LABEL, STEPS, TIMESTAMP, Problem
+from live_telemetry_widget.worker import bulk
+from live_telemetry_widget.worker.bulk import Bulk
 from live_telemetry_widget.worker.ledger import HOLD, Account
 from live_telemetry_widget.worker.manners import MAX_ROWS, Arrays, Columns, Manners
 from live_telemetry_widget.worker.records import PLAIN, Block, Remembering
@@ -113,11 +116,13 @@ class Encoder:
         blocks: list[Block] = []
         for part in self._manners.read(rows):
             steps = self._count_at_once(part, ended)
-            if steps is None:
-                records = _records(part) if isinstance(part, Columns) else part
-                steps = self._count_each(records, ended, blocks)
-            if len(steps.episodes):
-                self._add(found, "steps", self._steps, steps, len(steps.episodes))
+            if steps is not None:
+                self._add_steps(found, steps)
+                continue
+            records = _records(part) if isinstance(part, Columns) else part
+            for many, alike in itertools.groupby(records, lambda record: record.__class__ is Bulk):
+                add = self._add_bulks if many else self._add_each
+                add(found, list(alike), ended, blocks)
         now = time.monotonic()
         for account in self._accounts.values():
             if account.waiting is not None and (last or now - account.since > HOLD):
@@ -139,6 +144,31 @@ class Encoder:
         except Exception as error:  # noqa: BLE001 - the training goes on, and what is lost is counted
             _LOG.exception("encoding %s", kind)
             self._count([Problem("internal_error", f"{kind} cannot be encoded and are lost: {error!r}", count=rows)])
+
+    def _add_each(
+        self, found: list[Encoded], records: Sequence[Any], ended: list[dict[str, Any]], blocks: list[Block]
+    ) -> None:
+        self._add_steps(found, self._count_each(records, ended, blocks))
+
+    def _add_steps(self, found: list[Encoded], steps: _Steps) -> None:
+        if len(steps.episodes):
+            self._add(found, "steps", self._steps, steps, len(steps.episodes))
+
+    def _add_bulks(
+        self, found: list[Encoded], bulks: Sequence[Bulk], ended: list[dict[str, Any]], blocks: list[Block]
+    ) -> None:
+        def account_of(agent_id: str | None) -> Account:
+            return self._account(None, agent_id)
+
+        def flush(account: Account) -> None:
+            self._flush(account, ended)
+
+        for part in bulk.cut(bulks, MAX_ROWS):
+            counted = bulk.count(part, account_of, flush)
+            if counted is None:
+                self._add_each(found, list(part.records()), ended, blocks)
+            else:
+                self._add(found, "steps", self._bulk, counted, part.rows)
 
     # -- counting ----------------------------------------------------------------------------------------------------
 
@@ -393,6 +423,57 @@ class Encoder:
             return cut(value)
         return value
 
+    # -- many at once ------------------------------------------------------------------------------------------------
+
+    def _bulk(self, steps: bulk.Counted) -> pa.RecordBatch:
+        try:
+            return self._bulk_at_once(steps)
+        except _NOT_OF_A_KIND:
+            names = steps.agents
+            agents = names[0] if steps.agent is None else [names[at] for at in steps.agent]
+            columns = _transposed(list(steps.bulk.records()))
+            return self._steps(_Steps(columns, steps.worker, agents, steps.episodes, steps.indices))
+
+    def _bulk_at_once(self, steps: bulk.Counted) -> pa.RecordBatch:
+        told, number = steps.bulk, steps.bulk.rows
+        action, observation = told.columns["action"], told.columns["observation"]
+        if observation is not None and self._summary:
+            observation = [_summary(value) for value in observation]
+        further = {name: column for name, column in told.further.items() if name not in _OWN}
+        own = {name: list(column) for name, column in told.further.items() if name in _OWN}
+        if len(further) > _further.MAX_COLUMNS:
+            raise ValueError  # what is beyond is told row by row
+        problems: list[Problem] = []
+        wrong = number - int(np.isfinite(steps.rewards).sum())
+        if wrong:
+            problems.append(Problem("not_finite", "a reward is not a finite number", count=wrong))
+        core = [
+            _constant(self.run_id, number),
+            _constant(steps.worker, number),
+            _constant(steps.agents[0], number)
+            if steps.agent is None
+            else pa.DictionaryArray.from_arrays(
+                pa.array(steps.agent.astype(np.int32)), pa.array(steps.agents, pa.string())
+            ),
+            pa.array(steps.episodes),
+            pa.array(steps.indices),
+            pa.array(told.moments()).cast(TIMESTAMP),
+            pa.nulls(number, LABEL) if action is None else _labels_of(action),
+            pa.nulls(number, pa.string()) if observation is None else self._documents_of(observation),
+            pa.array(steps.rewards),
+            pa.array(steps.terminated),
+            pa.array(steps.truncated),
+            *self._rest(own.get, number, own.get("render_payload")),
+        ]
+        fields, arrays = _further.of_columns(further, STEPS.names, problems)
+        batch = pa.RecordBatch.from_arrays([*core, *arrays], schema=pa.schema([*STEPS, *fields]))
+        self._count(problems)
+        return batch
+
+    def _documents_of(self, column: Any) -> pa.Array:  # noqa: ANN401 - an array or a list
+        texts = _as_texts(column)
+        return self._documents(list(column)) if texts is None else texts
+
     # -- blocks ------------------------------------------------------------------------------------------------------
 
     def _blocks(self, blocks: Sequence[Block]) -> pa.RecordBatch:
@@ -604,6 +685,18 @@ def _action_labels(values: Sequence[Any]) -> pa.Array:
     return pa.array([None if value is None else to_json(value) for value in values], pa.string()).dictionary_encode()
 
 
+def _labels_of(column: Any) -> pa.Array:  # noqa: ANN401 - an array or a list
+    """Return a column of actions."""
+    texts = _as_texts(column)
+    return _action_labels(list(column)) if texts is None else texts.dictionary_encode()
+
+
+def _as_texts(column: Any) -> pa.Array | None:  # noqa: ANN401 - as above
+    """Return JSON texts of a column that is an array of integers, or of lists of numbers; None of another."""
+    plain = isinstance(column, np.ndarray) and (column.ndim > 1 or column.dtype.kind in "iu")
+    return _lists(column) if plain else None
+
+
 def _array_texts(values: Sequence[Any]) -> pa.Array | None:
     """Return arrays of numbers of one shape, of at most one dimension, as JSON lists; None when they are something else."""
     kept = [value for value in values if value is not None]
@@ -672,12 +765,6 @@ _LITTLE: Final = 64
 
 
 def pack(batch: pa.RecordBatch) -> bytes:
-    """Return a batch as an Arrow IPC stream, compressed lightly; :func:`unpack` undoes it."""
+    """Return a batch as an Arrow IPC stream, compressed lightly."""
     data: bytes = _arrow.to_stream(batch, _PACKED if batch.num_rows > _LITTLE else None).to_pybytes()
     return data
-
-
-def unpack(data: bytes) -> pa.RecordBatch:
-    """Undo :func:`pack`."""
-    with pa.ipc.open_stream(data) as reader:
-        return reader.read_next_batch()

@@ -13,7 +13,6 @@ import pyarrow as pa
 from live_telemetry_widget.client import TrainerClient
 from live_telemetry_widget.errors import RunNotFoundError, TelemetryError
 from live_telemetry_widget.proto import telemetry_pb2
-from live_telemetry_widget.worker.encode import unpack
 from live_telemetry_widget.worker.link import Link
 from live_telemetry_widget.worker.registration import Registration
 
@@ -53,7 +52,7 @@ async def hand_over(estate: Estate, registration: Registration, delivered: colle
     link, why = Link(registration, estate.producer), ""
     try:
         for record in estate.records:
-            await link.put(record.kind, record.first, unpack(estate.read(record)))
+            await link.put(record.kind, record.first, record.rows, estate.read(record))
             delivered[record.kind] += record.rows
         await link.close()
         why = link.failure if link.lost else ""

@@ -8,8 +8,6 @@ from live_telemetry_widget.schema import KINDS
 from live_telemetry_widget.worker.batches import BatchPublisher
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from live_telemetry_widget.worker.registration import Registration
 
 
@@ -39,8 +37,8 @@ class Link:
         self._lost = 0
         self._failure = ""
 
-    async def put(self, kind: str, first: int, batch: pa.RecordBatch) -> None:
-        """Hand rows over, the first of which has that number; waits while too much is unconfirmed."""
+    async def put(self, kind: str, first: int, rows: int, data: bytes) -> None:
+        """Hand over an IPC stream of so many rows, the first of which has that number; waits while too much is unconfirmed."""
         session = self._session
         if session is None or session.expected[kind] != first:
             # Rows in between were given up: those of before are confirmed first, so that none of them is left out for it.
@@ -49,7 +47,7 @@ class Link:
             session = self._session = BatchPublisher(
                 self._registration, producer=self._producer, first={**numbers, kind: first}
             )
-        await session.put(kind, batch)
+        await session.put_packed(kind, rows, data)
 
     def settled(self, kind: str) -> int:
         """Return up to which number rows are confirmed, or refused for good."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 #: A batch has at most so many rows, so that reading one of many is cheap.
-MAX_ROWS: Final = 8_192
+MAX_ROWS: Final = 32_768
 _TIMES: Final = {int, type(None)}
 _STEP: Final = {int}
 _USUAL: Final = Manner(-1)

@@ -7,6 +7,7 @@ ours, which remembers how far each publisher has come, leaves out what it has; r
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import collections
 import contextlib
@@ -78,6 +79,61 @@ def is_refusal(error: grpc.aio.AioRpcError) -> bool:
     return error.code() not in _AWAY or _TOO_LARGE in (error.details() or "")
 
 
+class Delivery(abc.ABC):
+    """A task that delivers what was put, again and again, until all is confirmed. Made within a running event loop.
+
+    Parameters
+    ----------
+    what
+        Of which kind, for the log.
+    backoff
+        How long to wait before each new attempt.
+
+    Attributes
+    ----------
+    failure : str
+        What went wrong last.
+    """
+
+    def __init__(self, what: str, backoff: Backoff | None) -> None:
+        self.what = what
+        self.failure = ""
+        self._backoff = backoff or Backoff(first=0.2, most=5.0)
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._closing = False
+        self._given_up = False
+        self._task = asyncio.create_task(self._run(), name=f"publish {what}")
+
+    async def close(self) -> None:
+        """Wait until all is confirmed or given up; :meth:`abandon` cuts that short."""
+        self._closing = True
+        self._news.set()
+        await asyncio.wait([self._task])
+
+    def abandon(self) -> None:
+        """Stop: what is not confirmed, and what is put from now on, counts as lost."""
+        self._task.cancel()
+        self._give_up()
+
+    async def _run(self) -> None:
+        try:
+            await self._publish()
+        except Exception as error:  # noqa: BLE001 - a fault in here must not leave the worker waiting for room without end
+            _LOG.exception("publishing %s", self.what)
+            self.failure = repr(error)
+            self._give_up()
+
+    @abc.abstractmethod
+    async def _publish(self) -> None:
+        """Deliver until it is closed and nothing waits."""
+
+    @abc.abstractmethod
+    def _give_up(self) -> None:
+        """Count what waits as lost, and whatever is put from now on."""
+
+
 @dataclasses.dataclass(slots=True)
 class _Attempt:
     """One stream. Its iterator may outlive its call, so each counts for itself."""
@@ -87,7 +143,7 @@ class _Attempt:
     over: bool = False
 
 
-class Publisher:
+class Publisher(Delivery):
     """One kind of message of one run. Make it within a running event loop, and close it.
 
     Parameters
@@ -113,8 +169,6 @@ class Publisher:
         How many could not be delivered.
     dropped : int
         How many the daemon said that it dropped: malformed for ours, not relayed to slow readers for others'.
-    failure : str
-        What went wrong last.
     """
 
     def __init__(  # noqa: PLR0913 - named ones, most with a default
@@ -128,14 +182,12 @@ class Publisher:
         producer: str = "",
         first: int = 0,
     ) -> None:
-        self.what = what
+        super().__init__(what, backoff)
         self.confirmed = 0
         self.lost = 0
         self.dropped = 0
-        self.failure = ""
         self._call = call
         self._reopen = reopen
-        self._backoff = backoff or Backoff(first=0.2, most=5.0)
         self._leader = leader
         self._followers: list[Publisher] = []
         if leader is not None:
@@ -149,12 +201,6 @@ class Publisher:
         self._producer = producer or uuid.uuid4().hex
         self._attempt = _Attempt()
         self._most = _ROTATE_MESSAGES
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-        self._closing = False
-        self._given_up = False
-        self._task = asyncio.create_task(self._run(), name=f"publish {what}")
 
     @property
     def waiting(self) -> int:
@@ -180,29 +226,10 @@ class Publisher:
         self._make_room()
         self._news.set()
 
-    async def close(self) -> None:
-        """Wait until all is delivered or given up; :meth:`abandon` cuts that short."""
-        self._closing = True
-        self._news.set()
-        await asyncio.wait([self._task])
-
-    def abandon(self) -> None:
-        """Stop: what is not confirmed, and what is put from now on, counts as lost."""
-        self._task.cancel()
-        self._give_up()
-
     @property
     def _sent(self) -> int:
         """How many of the messages put are on their way, confirmed or lost: those that nobody need wait for."""
         return self._put - len(self._window) + self._attempt.sent
-
-    async def _run(self) -> None:
-        try:
-            await self._publish()
-        except Exception as error:  # noqa: BLE001 - a fault in here must not leave the worker waiting for room without end
-            _LOG.exception("publishing %s", self.what)
-            self.failure = repr(error)
-            self._give_up()
 
     async def _publish(self) -> None:
         refusals = 0

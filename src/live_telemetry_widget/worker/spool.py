@@ -53,8 +53,6 @@ class Record:
         In bytes.
     data
         An Arrow IPC stream; None while it is only in the file.
-    item
-        What it was made from, as long as `data` is here.
     """
 
     kind: str
@@ -62,7 +60,6 @@ class Record:
     rows: int
     size: int
     data: bytes | None
-    item: Any = None
     path: pathlib.Path | None = None
     offset: int = 0
 
@@ -104,9 +101,9 @@ class Spool:
     def __getitem__(self, index: int) -> Record:
         return self._records[index]
 
-    def append(self, kind: str, first: int, rows: int, data: bytes, item: Any = None) -> Record:  # noqa: ANN401 - the owner's own
+    def append(self, kind: str, first: int, rows: int, data: bytes) -> Record:
         """Keep a record; where it cannot be written it is kept in memory, and :attr:`failure` says why."""
-        record = Record(kind, first, rows, len(data), data, item)
+        record = Record(kind, first, rows, len(data), data)
         head = _line({"kind": kind, "first": first, "rows": rows, "bytes": len(data), "crc": zlib.crc32(data)})
         try:
             place = self._files.write(head, data)
@@ -116,7 +113,7 @@ class Spool:
             if place is not None:
                 record.path, record.offset = place
                 if self._in_memory + record.size > _IN_MEMORY:
-                    record.data = record.item = None
+                    record.data = None
         if record.data is not None:
             self._in_memory += record.size
         self.size += record.size
@@ -353,9 +350,7 @@ def _read_all(paths: list[pathlib.Path], descriptor: int) -> Estate:
                 if head is None or len(data) != size or zlib.crc32(data) != head.get("crc"):
                     estate.torn += 1
                     break
-                record = Record(
-                    str(head["kind"]), int(head["first"]), int(head["rows"]), size, None, None, path, offset
-                )
+                record = Record(str(head["kind"]), int(head["first"]), int(head["rows"]), size, None, path, offset)
                 estate.records.append(record)
     return estate
 
