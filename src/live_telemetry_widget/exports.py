@@ -102,6 +102,13 @@ def export_shards(
     return Written(paths, last["steps"], last["episodes"])
 
 
+def files_of(path: pathlib.Path, form: Format) -> list[pathlib.Path]:
+    """Return the files that an export writes; none for datasets, which are directories."""
+    if form in {"huggingface", "minari"}:
+        return []
+    return [path] if form == "jsonl" else [path, episodes_path(path)]
+
+
 def episodes_path(steps: pathlib.Path) -> pathlib.Path:
     """Return where the episodes are whose steps are there.
 

@@ -170,7 +170,7 @@ class RunFeed:
     @property
     def reason(self) -> str:
         """Why it failed or was cancelled; empty otherwise."""
-        return self.info.reason if self.info else ""
+        return plain_reason(self.info) if self.info else ""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -228,6 +228,16 @@ def _config(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def plain_reason(info: RunInfo) -> str:
+    """Return why a run ended, without what its state says already.
+
+    >>> plain_reason(RunInfo("r", RunState.CANCELLED, "cancelled: the worker was interrupted"))
+    'the worker was interrupted'
+    """
+    said = info.state.value
+    return "" if info.reason == said else info.reason.removeprefix(f"{said}: ")
 
 
 def run_name(details: RunDetails | None) -> str:

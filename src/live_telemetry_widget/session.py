@@ -17,9 +17,9 @@ from live_telemetry_widget import _columns, lazy, recorder, roster, slices
 from live_telemetry_widget._names import DEFAULT_ADDRESS
 from live_telemetry_widget._spill import parse_limit
 from live_telemetry_widget.client import RunDetails, RunInfo, check_address
-from live_telemetry_widget.errors import ClosedError, RunNotFoundError, WaitTimeoutError
+from live_telemetry_widget.errors import ClosedError, RecordingError, RunNotFoundError, WaitTimeoutError
 from live_telemetry_widget.exports import Exported, is_export
-from live_telemetry_widget.feed import Link, RunFeed, info_of, run_name
+from live_telemetry_widget.feed import Link, RunFeed, info_of, plain_reason, run_name
 from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.hub import TelemetryAsyncHub
 from live_telemetry_widget.run import Run
@@ -265,7 +265,7 @@ class Client:
         ConnectError
             No daemon answers at the address.
         """
-        return self.run(_latest(self._infos(), f"the daemon at {self.address}"))
+        return self.run(_latest(self._infos(), f"the daemon at {self.address}", self.address))
 
     def wait_for_run(self, timeout: float = 30.0) -> Run:
         """Return the run that was made last, waiting for one if the daemon has none yet.
@@ -283,7 +283,7 @@ class Client:
                 msg = f"no run was made at {self.address} within {timeout:g} s; is a worker running?"
                 raise WaitTimeoutError(msg)
             time.sleep(0.1)
-        return self.run(_latest(infos, self.address))
+        return self.run(_latest(infos, self.address, self.address))
 
     def close(self) -> None:
         """Close the views, bridges and watches, and stop following; the data of the runs stays."""
@@ -328,7 +328,7 @@ def _runs_frame(told: Iterable[roster.Told]) -> pd.DataFrame:
             i.run_id,
             None if details is None else run_name(details),
             i.state.value,
-            i.reason,
+            plain_reason(i),
             *((None, None) if details is None else (details.last_step_seq, details.last_episode_seq)),
             *(_columns.moment(t) for t in (i.created_at, i.updated_at, i.last_heartbeat)),
         )
@@ -351,9 +351,10 @@ def _compared(of: Client | Recording, where: str, runs: Iterable[str] | Mapping[
     return slices.tidy({label: of.run(run_id).episodes_arrow for label, run_id in asked.items()})
 
 
-def _latest(infos: list[RunInfo], where: str) -> str:
+def _latest(infos: list[RunInfo], where: str, address: str = "") -> str:
     if not infos:
-        msg = f"{where} has no runs yet; start one with: live-telemetry run --daemon ADDRESS -- COMMAND"
+        how = f"; start one with: live-telemetry run --daemon {address} -- COMMAND" if address else ""
+        msg = f"{where} has no runs yet{how}"
         raise RunNotFoundError(msg)
     return max(infos, key=lambda info: info.created_at or 0).run_id
 
@@ -370,8 +371,13 @@ def open_recording(path: str | os.PathLike[str]) -> Recording:
     Raises
     ------
     RecordingError
-        There is no recording, or it is from a newer version.
+        There is no recording, or it is from a newer version, or something that was written for others to read; the message says what.
+    TypeError
+        `path` is none.
     """
+    if not isinstance(path, str | os.PathLike):
+        msg = f"path is {path!r}; give that of a daemon's data directory or of an exported run"
+        raise TypeError(msg)
     return Recording(path)
 
 
@@ -457,9 +463,31 @@ class Recording:
 
 
 def _source(path: pathlib.Path) -> Source:
+    if what := _foreign(path):
+        msg = f"{path} is {what}; ltw.open reads a daemon's data directory, and exported .parquet and .arrow files of a run"
+        raise RecordingError(msg)
     if not (path / FILE_NAME).is_file() and is_export(path):
         return Exported(path)
     return Store.open(path, read_only=True)
+
+
+#: What an export writes for others, by its end.
+_FOR_OTHERS: Final = {
+    ".csv": "a CSV file, for pandas.read_csv and the like",
+    ".jsonl": "a file of events, one JSON object a line",
+    ".html": "a report, for a browser",
+}
+
+
+def _foreign(path: pathlib.Path) -> str:
+    """Return what a path is that was written for others to read; empty when it is nothing known."""
+    if path.is_file():
+        return _FOR_OTHERS.get(path.suffix, "")
+    if (path / "steps").is_dir() and (path / "README.md").is_file():
+        return f"a Hugging Face dataset: datasets.load_dataset({str(path)!r}, 'steps') reads it"
+    if (path / "data" / "main_data.hdf5").is_file() or (path / "data" / "metadata.json").is_file():
+        return f"a Minari dataset: minari.MinariDataset({str(path / 'data')!r}) reads it"
+    return ""
 
 
 class RecordedRun(Run):

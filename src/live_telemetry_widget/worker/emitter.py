@@ -39,6 +39,7 @@ from live_telemetry_widget.worker.records import (
     snapshots,
 )
 from live_telemetry_widget.worker.spool import default_directory
+from live_telemetry_widget.worker.versions import versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,6 +61,8 @@ _MOST_SHAPES: Final = 100
 #: Seconds that making an emitter waits for the daemon's answer, which may be no.
 _PATIENCE: Final = 1.0
 _MEBIBYTE: Final = 1024 * 1024
+#: Of a command line: a program may stand in it as text.
+_LONGEST_WORD: Final = 1_000
 
 
 @dataclasses.dataclass(slots=True)
@@ -93,12 +96,18 @@ class Options:
         """Return what the daemon is told of the run."""
         # Where the configs of submitted runs have it, and readers look for it.
         worker = {"config": self.config} if self.config else {}
-        metadata = {"agent_id": self.agent_id, "worker_id": self.worker_id, **({"worker": worker} if worker else {})}
+        metadata = {
+            "agent_id": self.agent_id,
+            "worker_id": self.worker_id,
+            "versions": versions_of(sys.executable),
+            **({"worker": worker} if worker else {}),
+        }
+        command = [word[:_LONGEST_WORD] for word in sys.orig_argv]
         program = pathlib.PurePath(sys.argv[0]).name if sys.argv and sys.argv[0] not in {"", "-c"} else "python"
         return {
             "run_name": self.name or program,
-            "entry_point": program,
-            "arguments": [],
+            "entry_point": command[0] if command else program,
+            "arguments": command[1:],
             "metadata": metadata,
         }
 
