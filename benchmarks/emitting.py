@@ -3,8 +3,8 @@
     python benchmarks/emitting.py [--steps 50000]
 
 Nanoseconds of a call at the median, on the calling thread: three scalars, with a daemon that takes them (ours), or a file in a temporary directory (theirs).
-A peer that is not installed is said to be missing; ``make bench`` tries to install them into ``.venv-bench``. Then loops of Gymnasium with and
-without an emitter, in turn.
+A peer that is not installed is said to be missing; ``make bench`` tries to install them into ``.venv-bench``. Then what telling adds to loops of
+Gymnasium, everything on, as a share of the bare loop.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import os
 import statistics
 import tempfile
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import gymnasium
+import numpy as np
 from tables import Table, parse
 
 import live_telemetry_widget as ltw
+from live_telemetry_widget.gymnasium import RecordTelemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +31,7 @@ AT_MOST_US: Final = 2.0
 CHEAPER: Final = 5.0
 SHARE: Final = 0.1
 ROUND: Final = 1_000
+EXPLORING: Final = 0.3
 
 
 def median_us(log: Callable[[int, float, float, float], object], steps: int) -> float:
@@ -93,20 +96,88 @@ def rerun(folder: str) -> Iterator[Callable[[int, float, float, float], object]]
 PEERS: Final = {"TensorBoard SummaryWriter": tensorboard, "trackio": trackio, "rerun-sdk": rerun}
 
 
-def loop(env: gymnasium.Env[Any, Any], steps: int, emitter: ltw.Emitter | None) -> tuple[float, float]:
-    """Return the seconds that so many random steps take: of this thread's processor, and of the clock."""
-    env.reset(seed=7)
-    env.action_space.seed(7)
-    sample = env.action_space.sample
-    began, clock = time.thread_time(), time.perf_counter()
-    for _ in range(steps):
-        action = sample()
-        observation, reward, terminated, truncated, _ = env.step(action)
-        if emitter is not None:
-            emitter.step(action, reward, observation, terminated, truncated)
-        if terminated or truncated:
-            env.reset()
-    return time.thread_time() - began, time.perf_counter() - clock
+class Spent(NamedTuple):
+    """Seconds of a block: of the training thread, of all other threads of the process, of the clock."""
+
+    thread: float
+    others: float
+    clock: float
+
+
+@contextlib.contextmanager
+def spending(found: list[Spent]) -> Iterator[None]:
+    """Measure a block."""
+    began, process, clock = time.thread_time(), time.process_time(), time.perf_counter()
+    yield
+    thread = time.thread_time() - began
+    found.append(Spent(thread, time.process_time() - process - thread, time.perf_counter() - clock))
+
+
+def frozen_lake(env: gymnasium.Env[Any, Any], steps: int, tell: Callable[..., object] | None) -> Spent:
+    """Learn FrozenLake with a table."""
+    table = [[0.0] * 4 for _ in range(16)]
+    generator = np.random.default_rng(7)
+    luck, guesses = generator.random(steps).tolist(), generator.integers(0, 4, steps).tolist()
+    state, _ = env.reset()
+    found: list[Spent] = []
+    with spending(found):
+        for number in range(steps):
+            values = table[state]
+            action = guesses[number] if luck[number] < EXPLORING else values.index(max(values))
+            following, reward, terminated, truncated, _ = env.step(action)
+            values[action] += 0.1 * (reward + 0.99 * max(table[following]) * (not terminated) - values[action])
+            if tell is not None:
+                tell(action, reward, state, terminated, truncated)
+            state = following
+            if terminated or truncated:
+                state, _ = env.reset()
+    return found[0]
+
+
+def cart_pole(env: gymnasium.Env[Any, Any], steps: int, tell: Callable[..., object] | None) -> Spent:
+    """Push CartPole at random."""
+    pushes = np.random.default_rng(7).integers(0, 2, steps).tolist()
+    state, _ = env.reset()
+    found: list[Spent] = []
+    with spending(found):
+        for action in pushes:
+            following, reward, terminated, truncated, _ = env.step(action)
+            if tell is not None:
+                tell(action, reward, state, terminated, truncated)
+            state = following
+            if terminated or truncated:
+                state, _ = env.reset()
+    return found[0]
+
+
+GAMES: Final = {"FrozenLake-v1": frozen_lake, "CartPole-v1": cart_pole}
+
+
+def shares(server: ltw.Server, game: str, how: str, steps: int, pairs: int) -> tuple[float, float]:
+    """Return what telling adds to a loop: by the processor's time of the whole process, and by the clock.
+
+    Blocks without and with it take turns, so that what else the machine does meets both alike. All of it is on meanwhile: the helper, the daemon
+    with its log, and for a wrapper the pictures.
+    """
+    loop = GAMES[game]
+    by_processor: list[float] = []
+    by_clock: list[float] = []
+    with ltw.Emitter(
+        server.address, f"{game} {how}", spool_dir=server.data_dir / "spool", process=how != "in a thread"
+    ) as emitter:
+        bare = gymnasium.make(game)
+        told = gymnasium.make(game) if how == "step()" else RecordTelemetry(gymnasium.make(game), emitter)
+        tell = emitter.step if how == "step()" else None
+        loop(bare, steps // 4, None), loop(told, steps // 4, tell)
+        for _ in range(pairs):
+            emitter.flush()
+            without, within = loop(bare, steps, None), loop(told, steps, tell)
+            # All threads of the process want the one interpreter lock.
+            by_processor.append((within.thread + within.others) / (without.thread + without.others) - 1)
+            by_clock.append(within.clock / without.clock - 1)
+        bare.close()
+        told.close()
+    return statistics.median(by_processor), statistics.median(by_clock)
 
 
 def main() -> None:
@@ -129,22 +200,17 @@ def main() -> None:
                 continue
             table.row(name, theirs)
             table.ratio("  times as much as ours", theirs / ours, at_least=CHEAPER)
-        for game in ("FrozenLake-v1", "CartPole-v1"):
-            env = gymnasium.make(game)
-            shares, longer = [], []
-            for number in range(rounds):
-                plain = loop(env, steps, None)
-                with ltw.Emitter(server.address, f"{game}-{number}", spool_dir=f"{folder}/spool") as emitter:
-                    told = loop(env, steps, emitter)
-                shares.append(told[0] / plain[0] - 1)
-                longer.append(told[1] / plain[1] - 1)
-            env.close()
-            share = statistics.median(shares)
-            table.ratio(f"{game}: share that it adds to the thread", share, at_most=SHARE)
-            table.row("  to the clock, at full speed", statistics.median(longer))
-    table.note(
-        "the clock: with its own thread, which shares the interpreter, and the daemon, which shares the processors"
-    )
+        for game in GAMES:
+            for how in ("RecordTelemetry", "step()", "in a thread"):
+                processor, clock = shares(server, game, how, steps, rounds)
+                name = f"{game}, {how}: share of the bare loop"
+                if how == "in a thread":
+                    table.row(f"{name}, by the processor", processor, "process=False")
+                else:
+                    table.ratio(f"{name}, by the processor", processor, at_most=SHARE)
+                table.row("  by the clock", clock)
+    table.note("by the processor: all threads of the training process, of which one can run at a time")
+    table.note("by the clock: with the helper and the daemon, and whoever else wants the processors")
     table.print()
 
 

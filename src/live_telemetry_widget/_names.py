@@ -1,4 +1,4 @@
-"""Names on which two processes must agree: environment variables and gRPC metadata."""
+"""Names on which two processes must agree: environment variables, gRPC metadata, addresses."""
 
 from __future__ import annotations
 
@@ -20,3 +20,20 @@ FIRST: Final = "x-ltw-first"
 
 #: Where a daemon listens, and is looked for, unless told otherwise.
 DEFAULT_ADDRESS: Final = "127.0.0.1:50055"
+_PORTS: Final = 65_536
+
+
+def check_address(address: object) -> str:
+    """Return a daemon's address, ``"host:port"``.
+
+    Raises
+    ------
+    ValueError
+        It is not that.
+    """
+    text = str(address)
+    host, colon, port = text.rpartition(":")
+    if not (host and "/" not in host and colon and port.isdigit() and 0 < int(port) < _PORTS):
+        msg = f"address is {address!r}; give it as 'host:port', like {DEFAULT_ADDRESS!r}"
+        raise ValueError(msg)
+    return text

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 import grpc
 
 from live_telemetry_widget._credit import Credit
-from live_telemetry_widget._names import DEFAULT_ADDRESS
 from live_telemetry_widget.batches import COMPRESSION_NUMBERS, KIND_NUMBERS, weight
 from live_telemetry_widget.errors import ConnectError, DaemonError, RunNotFoundError, UnknownCallError
 from live_telemetry_widget.proto import telemetry_pb2, telemetry_pb2_grpc, trainer_pb2, trainer_pb2_grpc
@@ -30,7 +29,6 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 MAX_MESSAGE: Final = 64 * 1024 * 1024
-_PORTS: Final = 65_536
 _CALL_TIMEOUT: Final = 10.0
 
 #: Keepalive finds a connection that is only half there within 20 s: a ping after 10 s without traffic, 5 s for its answer.
@@ -454,22 +452,6 @@ def _info(record: trainer_pb2.RunRecord, generation: Generation) -> RunInfo:
         seq_id=record.seq_id,
         status=record.status,
     )
-
-
-def check_address(address: object) -> str:
-    """Return a daemon's address, ``"host:port"``.
-
-    Raises
-    ------
-    ValueError
-        It is not that.
-    """
-    text = str(address)
-    host, colon, port = text.rpartition(":")
-    if not (host and "/" not in host and colon and port.isdigit() and 0 < int(port) < _PORTS):
-        msg = f"address is {address!r}; give it as 'host:port', like {DEFAULT_ADDRESS!r}"
-        raise ValueError(msg)
-    return text
 
 
 async def sleep_or(event: asyncio.Event, seconds: float) -> None:

@@ -52,7 +52,7 @@ def add(commands: _Commands[_Parser], address: str, data_dir: pathlib.Path) -> N
 
 def daemon_address(text: str) -> str:
     """Return the address of a daemon that was given on a command line."""
-    from live_telemetry_widget.client import check_address
+    from live_telemetry_widget._names import check_address
 
     try:
         return check_address(text)

@@ -39,7 +39,7 @@ from live_telemetry_widget._summaries import Summaries
 from live_telemetry_widget.bus import call_each
 from live_telemetry_widget.curves import Ended
 from live_telemetry_widget.decode import StepFrame
-from live_telemetry_widget.schema import EPISODES, LABEL, RAW_LIMIT, STEPS, TEXT, Problem, unify
+from live_telemetry_widget.schema import EPISODES, LABEL, RAW_LIMIT, STEPS, STOPPED, TEXT, Problem, unify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -178,7 +178,17 @@ class RunFrames:
             self._count(self._spill.problems())
             self.news += new.num_rows
         call_each(self._listeners)
+        if STOPPED in aligned.schema.names:
+            self._count_stops(aligned)
         return new
+
+    def _count_stops(self, batch: pa.RecordBatch) -> None:
+        """Count where an emitter says that it records no more; it may be replayed."""
+        reasons, episodes, agents = (batch.column(name).to_pylist() for name in (STOPPED, "episode", "agent_id"))
+        for why, episode, agent in zip(reasons, episodes, agents, strict=True):
+            if isinstance(why, str):
+                detail = f"nothing is recorded after the steps of episode {episode} that are here: {why}"
+                self.count_once((STOPPED, agent, episode), Problem(STOPPED, detail))
 
     def count(self, problems: Iterable[Problem]) -> None:
         """Add to the counts of :meth:`problems`."""

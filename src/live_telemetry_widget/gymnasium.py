@@ -122,6 +122,7 @@ class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType],
         self._steps = 0
         self._running = False
         self._seen: Any = None
+        self._last: tuple[Any, ...] | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -148,6 +149,7 @@ class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType],
         """Reset the environment; an episode that was under way is told as truncated."""
         observation, info = self.env.reset(seed=seed, options=options)
         emitter, further = self.emitter, None if seed is None else {"episode_seed": seed}
+        self._look_back()
         if self._running:
             self._running = False
             seen = self._whole(self._seen)
@@ -176,20 +178,16 @@ class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType],
         else:
             self._tell(action, result)
             return result
-        emitter.put(
-            (
-                now(),
-                action if action.__class__ in PLAIN else plain(action),
-                reward,
-                kept,
-                terminated,
-                truncated,
-                self._manner,
-            )
-        )
-        self._seen = kept
-        self._running = not (terminated or truncated)
+        if action.__class__ not in PLAIN:
+            action = plain(action)
+        self._last = row = (now(), action, reward, kept, terminated, truncated, self._manner)
+        emitter.put(row)
         return result
+
+    def _look_back(self) -> None:
+        """Take from the last row what is seldom wanted to be known: each step would be dearer for it."""
+        if (last := self._last) is not None:
+            self._seen, self._running, self._last = last[3], not (last[4] or last[5]), None
 
     def _begin(self, observation: Any, further: dict[str, Any] | None, *, loose: bool = False) -> None:  # noqa: ANN401 - the environment's own
         """Begin an episode, choosing how its steps are told; loosely: in a manner that takes any observation."""
@@ -222,6 +220,7 @@ class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType],
 
     def _tell(self, action: Any, result: tuple[Any, ...]) -> None:  # noqa: ANN401 - the environment's own
         """Tell of a step whose observation is no plain value, nor an array like the one before."""
+        self._look_back()
         observation, reward, terminated, truncated, _ = result
         action = plain(action)
         over = terminated or truncated

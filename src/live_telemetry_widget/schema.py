@@ -136,6 +136,8 @@ class Problem:
 
 
 RAW_LIMIT: Final = 500
+#: A further field of an episode's record, a text: why its emitter records nothing more. Also the kind of problem that it is.
+STOPPED: Final = "recording_stopped"
 
 
 def further(schema: pa.Schema, core: pa.Schema) -> list[pa.Field]:

@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow as pa
 
 from live_telemetry_widget import _columns, lazy, recorder, roster, slices
-from live_telemetry_widget._names import DEFAULT_ADDRESS
+from live_telemetry_widget._names import DEFAULT_ADDRESS, check_address
 from live_telemetry_widget._spill import parse_limit
-from live_telemetry_widget.client import RunDetails, RunInfo, check_address
+from live_telemetry_widget.client import RunDetails, RunInfo
 from live_telemetry_widget.errors import ClosedError, RecordingError, RunNotFoundError, WaitTimeoutError
 from live_telemetry_widget.exports import Exported, is_export
 from live_telemetry_widget.feed import Link, RunFeed, info_of, plain_reason, run_name

@@ -72,7 +72,8 @@ def test_two_views_live_through_interrupt_and_restart_and_nothing_is_left_behind
     notebook.wait(lambda: counts(notebook, 1) > before, "the views to go on")
     # A kernel that is restarted begins anew, and the page with it.
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
-    notebook.wait(lambda: page.get_by_test_id("ltw-root").count(), "the page to stand", 60)
+    states = page.get_by_test_id("ltw-state")
+    notebook.wait(lambda: states.all_inner_texts() == ["Disconnected"] * 2, "both views to know that they are old", 60)
     # Up to the cell that would wait, then the one that looks for what is left.
     for cell in (0, 1, 2):
         run_cell(notebook, cell)

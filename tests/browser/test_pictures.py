@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import live_telemetry_widget as ltw
+from tests.browser.conftest import NotebookPage
 from tests.conftest import demo_command, proxy_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.browser.conftest import NotebookPage
 
 SHOW = """
 import live_telemetry_widget as ltw
@@ -101,3 +100,14 @@ def test_a_view_is_whole_again_after_the_page_was_reloaded(
     notebook.wait(lambda: page.get_by_test_id("ltw-root").count(), "the view after the reload", 60)
     notebook.wait(lambda: notebook.number("ltw-steps-count") == steps, "the same steps")
     notebook.wait(lambda: [row["Episode"] for row in notebook.table("ltw-steps-table")[-1:]] == ["29"], "the last step")
+    # Another browser on the same kernel is as right, and what is chosen in one is chosen in both.
+    second = page.context.new_page()
+    second.goto(page.url)
+    other = NotebookPage(second)
+    other.wait(lambda: second.get_by_test_id("ltw-root").count(), "the view of the second browser", 60)
+    other.wait(lambda: other.number("ltw-steps-count") == steps, "the same steps there")
+    second.get_by_test_id("ltw-filter").fill("reward > 5")
+    notebook.wait(lambda: page.get_by_test_id("ltw-filter").input_value() == "reward > 5", "the filter in the first")
+    for shown in (notebook, other):
+        note = shown.page.get_by_test_id("ltw-filter-note")
+        shown.wait(lambda note=note: note.inner_text().startswith("0 steps"), "what it finds, in each")

@@ -223,6 +223,7 @@ def test_every_state_of_a_run_is_reached_and_told(  # noqa: PLR0915 - one story,
 
 
 def test_what_is_missing_is_told_and_a_page_without_a_kernel_is_static_until_there_is_one(  # noqa: PLR0915 - one story
+    tmp_path: pathlib.Path,
     open_notebook: Callable[..., NotebookPage],
 ) -> None:
     cut = threading.Event()
@@ -273,10 +274,19 @@ def test_what_is_missing_is_told_and_a_page_without_a_kernel_is_static_until_the
         view.reaches("Running", "the connection to be back")
         assert not view.part("notice").is_visible()
 
-        # The kernel is started anew. What the page holds stays, and it says so.
+        # The kernel dies, and Jupyter starts another. What the page holds stays, and it says so.
         rows = notebook.table("ltw-steps-table")
-        page.evaluate("() => { jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }")
+        view.execute(f"import os, pathlib; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))")
+        pid = int((tmp_path / "pid").read_text())
+        if PICTURES:  # half a minute of silence is shown, and tested in js/tests/kernel-watch.test.ts
+            os.kill(pid, signal.SIGSTOP)
+            view.reaches("No word")
+            view.picture("silent")
+            os.kill(pid, signal.SIGCONT)
+            view.reaches("Running")
+        os.kill(pid, signal.SIGKILL)
         view.reaches("Disconnected")
+        page.get_by_role("button", name="Ok").click()  # JupyterLab's own dialog
         notebook.wait(lambda: view.text("connection") == "kernel restarted", "the reason")
         assert "run its cell again" in view.text("notice")
         assert re.search(r"all \d+ steps and all \d+ episodes are on this page", view.text("notice"))

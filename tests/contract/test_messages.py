@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from live_telemetry_widget import normalize
+from live_telemetry_widget import live, normalize
 from live_telemetry_widget.client import RunDetails, RunInfo
 from live_telemetry_widget.feed import Link, RunFeed
 from live_telemetry_widget.live import LiveView
@@ -96,6 +96,31 @@ def test_a_keyframe_stands_on_its_own(view: LiveView, page: Page) -> None:
     assert episodes.column("row").to_pylist() == list(range(150))
     assert {"episode", "step_index", "action", "reward", "q_before", "epsilon"} <= set(steps.column_names)
     assert not {"run_id", "seq_id", "render_payload"} & set(steps.column_names)
+
+
+def test_a_page_hears_of_a_run_that_goes_on_although_nothing_happens(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_LOOK_EVERY", 0.02)
+    feed = RunFeed("quiet", Link("live"))
+    feed.info = RunInfo("quiet", RunState.RUNNING, "")
+    view = LiveView(feed)
+    try:
+        view._on_page({"kind": "ready", "version": 2})
+        still = {"keyframe": False, "spans": []}
+        wait_for(lambda: len([m for m, _ in page.messages if m == {**m, **still}]) > 3, "pushes of nothing new")
+        # Of a run that has ended nothing is expected (js/src/kernel-watch.ts), so nothing is said.
+        feed.info = RunInfo("quiet", RunState.COMPLETED, "")
+        feed.touch()
+        wait_for(lambda: page.messages[-1][0]["state"]["status"] == "completed", "the end")
+        with view.running:
+            said = len(page.messages)
+            for _ in range(3):
+                view._told_at = 0.0
+                view._push(keyframe=False)
+            assert len(page.messages) == said
+    finally:
+        view.close()
 
 
 def test_rows_that_are_asked_for_are_answered_with_the_askers_number(view: LiveView, page: Page) -> None:

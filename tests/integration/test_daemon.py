@@ -355,8 +355,9 @@ def test_a_worker_adds_to_the_config_of_its_run_and_changes_nothing_in_it(daemon
     told = opened({"run_name": "y", "metadata": {"agent_id": "a", "worker": {"config": {"max_episodes": 9}}}})
     assert told == {"run_name": "x", "metadata": {"worker": {"config": {"max_episodes": 9}}}}
     assert daemon.record("r").seq_id > before.seq_id, "who follows the run is not told of it"
-    again = opened({"metadata": {"worker": {"config": {"max_episodes": 10, "seed": 3}}}})
-    assert again["metadata"] == {"worker": {"config": {"max_episodes": 9, "seed": 3}}}
+    # Text that no UTF-8 can say is kept as it was written.
+    again = opened({"metadata": {"worker": {"config": {"max_episodes": 10, "odd": "\ud800"}}}})
+    assert again["metadata"] == {"worker": {"config": {"max_episodes": 9, "odd": "\ud800"}}}
 
 
 def test_watching_goes_on_after_a_number(daemon: DaemonProcess) -> None:

@@ -330,6 +330,8 @@ def test_stop_ends_the_recording_and_not_the_training(tmp_path: pathlib.Path, sp
             assert emitter.close(timeout=30)
             run = recorded(address, emitter.run_id)
             assert run.steps["action"].astype(int).tolist() == list(range(stats.steps))
+            assert run.problems.set_index("kind")["count"].to_dict() == {"recording_stopped": 1}
+            assert "limit of 100,000 bytes" in run.problems["detail"].tolist()[0]
     finally:
         emitter.close(timeout=0)
 

@@ -237,6 +237,30 @@ def test_the_worker_learns_the_id_that_the_daemon_gave(fake: Callable[..., FakeD
     assert done.stdout.decode().strip() == GIVEN_ID
 
 
+def test_what_a_worker_says_of_itself_is_told_to_the_daemon_once(fake: Callable[..., FakeDaemon]) -> None:
+    daemon = fake()
+    code = """
+        say(type="run_started", config={"max_episodes": 7, "odd": "\\ud800"})
+        say(type="run_started", config={"max_episodes": 8})
+        step(0)
+    """
+    done = run(proxy_command(daemon.address, *python(code), run_id="r", name="n"))
+    assert beside_the_end(done.stderr) == b""
+    opened, told = daemon.configs
+    assert "worker" not in opened["metadata"]
+    assert told["metadata"].pop("worker") == {"config": {"max_episodes": 7, "odd": "\ud800"}}
+    assert told == opened
+    # One that cannot be kept is counted, and the run goes on without it.
+    code = """
+        say(type="run_started", config={"notes": "x" * 200_000})
+        step(0)
+    """
+    daemon = fake()
+    done = run(proxy_command(daemon.address, *python(code)))
+    assert b"config_too_long 1" in done.stderr
+    assert (len(daemon.configs), len(daemon.steps)) == (1, 1)
+
+
 def test_what_is_no_event_passes_through_unchanged(fake: Callable[..., FakeDaemon]) -> None:
     daemon = fake()
     junk = [b"hello\r\n", b"\n", b"\xff\xfe not utf-8 \x00\n", b'{"type": "other"}\n', b'{"type": "step", \n', b"[1]\n"]

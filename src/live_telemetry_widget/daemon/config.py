@@ -164,4 +164,4 @@ def completed(config_json: str, given_json: str) -> str:
             return config_json
     added = {name: value for name, value in given.items() if name not in held} if isinstance(given, dict) else {}
     held |= added
-    return json.dumps(config, ensure_ascii=False) if added else config_json
+    return json.dumps(config) if added else config_json

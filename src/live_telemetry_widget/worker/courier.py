@@ -10,7 +10,6 @@ import collections
 import contextlib
 import dataclasses
 import logging
-import shlex
 import threading
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -22,18 +21,19 @@ from live_telemetry_widget.errors import DaemonError
 from live_telemetry_widget.schema import Problem
 from live_telemetry_widget.worker import remote
 from live_telemetry_widget.worker.emitter import EmitterStats
-from live_telemetry_widget.worker.encode import Encoder, pack
+from live_telemetry_widget.worker.encode import Encoded, Encoder, pack
 from live_telemetry_widget.worker.heirs import FINAL, OUTCOMES, hand_over
 from live_telemetry_widget.worker.link import Link
 from live_telemetry_widget.worker.records import NOTHING, WIDTH
 from live_telemetry_widget.worker.registration import Registration
-from live_telemetry_widget.worker.spool import Spool, default_directory, estates
+from live_telemetry_widget.worker.spool import Spool, estates
+from live_telemetry_widget.worker.will import Will
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from live_telemetry_widget.worker.emitter import Options
-    from live_telemetry_widget.worker.gate import Gate
+    from live_telemetry_widget.worker.gate import Door
     from live_telemetry_widget.worker.spool import Estate
 
 _LOG: Final = logging.getLogger(__name__)
@@ -54,6 +54,16 @@ class _End:
     deadline: float
 
 
+class Done(Protocol):
+    """What is told that something is done: an event."""
+
+    def is_set(self) -> bool:
+        """Whether it was told."""
+
+    def set(self) -> None:
+        """Tell it."""
+
+
 class Source(Protocol):
     """Where rows come from."""
 
@@ -64,9 +74,15 @@ class Source(Protocol):
     def take(self) -> list[Any]:
         """Return the rows that are there, and forget them."""
 
+    def kept(self, make: Callable[[], tuple[Will, bool]]) -> None:
+        """Note that what was taken is spooled, and nothing of it was sent yet; `make` makes a will, and says whether it is whole."""
+
+    def report(self, courier: Courier) -> None:
+        """Say what is new to whoever is to know; it is called every few milliseconds."""
+
 
 class RowList:
-    """Rows in a list to which a training thread adds meanwhile: whole rows, each in one operation on the list."""
+    """Rows in a list to which a training thread of this process adds meanwhile: whole rows, each in one operation on the list."""
 
     def __init__(self, rows: list[Any]) -> None:
         self._rows = rows
@@ -84,6 +100,12 @@ class RowList:
         del rows[:number]
         return taken
 
+    def kept(self, make: Callable[[], tuple[Will, bool]]) -> None:
+        """Do nothing: who might inherit ends with us."""
+
+    def report(self, courier: Courier) -> None:
+        """Do nothing: who wants to know can ask."""
+
 
 class Courier:
     """The thread, and what it knows.
@@ -98,6 +120,8 @@ class Courier:
         What holds it.
     on_end
         Called, on the thread, when it ends.
+    will
+        Of one that died, and that this one goes on for.
 
     Attributes
     ----------
@@ -106,7 +130,12 @@ class Courier:
     """
 
     def __init__(
-        self, options: Options, source: Source, gate: Gate, on_end: Callable[[Courier], object] = lambda _: None
+        self,
+        options: Options,
+        source: Source,
+        gate: Door,
+        on_end: Callable[[Courier], object] = lambda _: None,
+        will: Will | None = None,
     ) -> None:
         self.run_id = options.run_id
         self.taken = collections.Counter[str]()
@@ -122,15 +151,18 @@ class Courier:
         #: Set when the daemon has answered, with yes or no.
         self.answered = threading.Event()
         self.refusal: DaemonError | None = None
-        self._options = options
+        self.options = options
         self._source = source
         self._gate = gate
         self._on_end = on_end
+        self._will = will
+        if will is not None:
+            self._inherit_counts(will)
         self._ready = threading.Event()
         self._broken: BaseException | None = None
-        self._told_away = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = False
+        self._stopped = False
         self._ending: _End | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"live-telemetry emitter {options.run_id}")
 
@@ -159,10 +191,14 @@ class Courier:
         if self._loop is None or not self.alive:
             return self.delivered
         done = threading.Event()
-        self._call(self._flushing.append, done)
-        self.wake()
+        self.ask(done)
         # Not longer than the thread lives, which sets what waits when it ends.
         return done.wait(timeout) and not self.waiting()
+
+    def ask(self, done: Done) -> None:
+        """Have `done` set when all that was told is confirmed, or cannot be."""
+        self._call(self._add_flush, done)
+        self.wake()
 
     def end(self, outcome: str, reason: str, timeout: float) -> None:
         """Have it finish what is here within so many seconds, tell the daemon how the run ended, and end."""
@@ -177,38 +213,6 @@ class Courier:
     def waiting(self) -> int:
         """Return how many rows are not confirmed."""
         return sum(self.taken.values()) - sum(self.confirmed.values()) - self.dropped - self.refused
-
-    def note_away(self) -> None:
-        """Tell once that there is no daemon: somebody may have mistyped its address."""
-        if not self._told_away:
-            self._told_away = True
-            place = self._options.spool_dir
-            _LOG.warning(
-                "live-telemetry: no trainer daemon has answered at %s; steps of run %s are kept in %s and delivered when it answers",
-                self._options.address,
-                self.run_id,
-                f"the spool {place}" if place else "memory",
-            )
-
-    def tell_what_is_left(self) -> None:
-        """Tell, at the end, what the daemon has not confirmed, where it is, and who delivers it."""
-        left = self.waiting()
-        if self.delivered or not left:
-            return
-        place, address = self._options.spool_dir, self._options.address
-        if place is None or self._spool.failure:
-            how = f"they are lost, because they were {'in memory only' if place is None else self._spool.failure}"
-        else:
-            where = "" if place == default_directory() else f" --spool-dir {shlex.quote(str(place))}"
-            how = f"they wait in {place}; this delivers them: live-telemetry deliver --daemon {address}{where}"
-        _LOG.warning(
-            "live-telemetry: %d rows (steps and episodes) of run %s are not confirmed by the daemon at %s%s; %s",
-            left,
-            self.run_id,
-            address,
-            f": {self.failure}" if self.failure else "",
-            how,
-        )
 
     def stats(self) -> EmitterStats:
         """Return what has become of what was told."""
@@ -237,6 +241,11 @@ class Courier:
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 self._loop.call_soon_threadsafe(function, *arguments)
 
+    def _add_flush(self, done: Done) -> None:
+        self._flushing.append(
+            done
+        )  # not the list of the time when this was asked for: the thread may have taken that one
+
     def _set_end(self, end: _End) -> None:
         self._ending = self._ending or end
         self._news.set()
@@ -256,12 +265,12 @@ class Courier:
             self._on_end(self)
 
     async def _main(self) -> None:
-        options = self._options
+        options = self.options
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(_note_trouble)
         self._news = asyncio.Event()
         self._queued = asyncio.Event()
-        self._flushing: list[threading.Event] = []
+        self._flushing: list[Done] = []
         self._sent = 0
         self._next = collections.Counter[str]()
         self._registration = Registration(
@@ -281,6 +290,8 @@ class Courier:
             count=self._count,
         )
         header = {"run_id": options.run_id, "address": options.address, "config": options.run_config()}
+        if self._will is not None:
+            self._encoder.inherit(self._will)
         self._spool = Spool(options.spool_dir, header)
         self._link = Link(self._registration, self._spool.producer)
         _warm_up()
@@ -304,11 +315,11 @@ class Courier:
 
     async def _pump(self, hearing: list[asyncio.Task[None]]) -> None:
         end: _End | None = None
-        flushing: list[tuple[int, threading.Event]] = []
+        flushing: list[tuple[int, Done]] = []
         told = 0
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._options.interval):
+                async with asyncio.timeout(self.options.interval):
                     await self._news.wait()
             self._news.clear()
             self._woken = False
@@ -327,13 +338,14 @@ class Courier:
             flushing = [(mark, done) for mark, done in flushing if not done.is_set()]
             if self.connected and not hearing:
                 hearing += self._hear()
+            self._source.report(self)
             if end is not None and (await self._finished(end)):
                 return
 
     def _hear(self) -> list[asyncio.Task[None]]:
         registration, gate = self._registration, self._gate
-        tasks = [remote.listen(registration, gate.order, gate.cancel)] if self._options.control else []
-        tasks.append(remote.beat(registration, self._options.heartbeat, 0, gate.cancel))
+        tasks = [remote.listen(registration, gate.order, gate.cancel)] if self.options.control else []
+        tasks.append(remote.beat(registration, self.options.heartbeat, 0, gate.cancel))
         return [asyncio.create_task(task) for task in tasks]
 
     async def _finished(self, end: _End) -> bool:
@@ -341,11 +353,11 @@ class Courier:
         loop = asyncio.get_running_loop()
         left = end.deadline - loop.time()
         if self.waiting() == 0 and self.connected:
-            self.delivered = not self._options.owner or await self._tell(end, max(left, 1.0))
+            self.delivered = not self.options.owner or await self._tell(end, max(left, 1.0))
             return True
         if left > 0 and self.refusal is None:
             return False
-        if self._options.owner:
+        if self.options.owner:
             self._spool.end(end.outcome, end.reason)
         return True
 
@@ -378,29 +390,44 @@ class Courier:
 
     def _drain(self, *, force: bool, last: bool) -> None:
         """Take what the training thread has said, as far as there is room for it."""
-        limit, policy = self._options.spool_limit, self._options.on_full
+        limit, policy = self.options.spool_limit, self.options.on_full
         if policy == "block" and self._spool.size >= limit and not force:
             self._gate.fill(full=True)
             return
         if self._source.crowded:  # more than the training thread makes while these are encoded
             self._gate.fill(full=True)
         new = collections.Counter[str]()
-        for kind, batch in self._encoder.encode(self._source.take(), last=last):
-            first = self._next[kind]
-            self._next[kind] += batch.num_rows
-            new[kind] += batch.num_rows
-            self._spool.append(kind, first, batch.num_rows, pack(batch))
-            self._queued.set()
+        rows = self._source.take()
+        self._keep(self._encoder.encode(rows, last=last), new)
         full = self._spool.size >= limit
         self._gate.fill(full=policy == "block" and full and not force)
         if policy == "drop_oldest":
             while self._spool.size > limit and self._sent < len(self._spool):
                 self._drop(self._spool.remove(self._sent).rows)
-        elif policy == "stop" and full:
-            self._gate.close(f"the spool's limit of {limit:,} bytes was reached while the daemon was away")
-            _LOG.warning("run %s: recording has stopped: %s", self.run_id, self._gate.off)
+        elif policy == "stop" and full and not self._stopped:
+            self._stopped = True
+            why = f"the spool's limit of {limit:,} bytes was reached while the daemon was away"
+            self._gate.close(why)
+            _LOG.warning("run %s: recording has stopped: %s", self.run_id, why)
+            # Who looks at the run is to see it, too; this little more is worth its room.
+            self._keep(self._encoder.stop(why), new)
         # Last, so that whoever sees them taken sees what has become of them.
         self.taken.update(new)
+        if new or rows:
+            self._source.kept(self._make_will)
+
+    def _keep(self, encoded: list[Encoded], new: collections.Counter[str]) -> None:
+        """Put batches into the spool, and their rows into a count."""
+        for kind, batch in encoded:
+            first = self._next[kind]
+            self._next[kind] += batch.num_rows
+            new[kind] += batch.num_rows
+            self._spool.append(kind, first, batch.num_rows, pack(batch))
+            self._queued.set()
+
+    def _make_will(self) -> tuple[Will, bool]:
+        will = Will(producers={self._spool.producer: dict(self._next)}, taken=dict(self.taken))
+        return will, self._encoder.bequeath(will)
 
     def _drop(self, rows: int) -> None:
         if not self.dropped:
@@ -427,6 +454,7 @@ class Courier:
             return
         self.connected = True
         self.answered.set()
+        self._news.set()
         while True:
             while self._sent >= len(self._spool):
                 self._queued.clear()
@@ -447,6 +475,8 @@ class Courier:
     async def _connect(self) -> None:
         """Have the run at the daemon, and deliver what an earlier process left of it."""
         left = self._inherit()
+        if self._will is not None:
+            self._count_inheritance(self._will, left)
         backoff = Backoff(first=0.2, most=2.0)
         refusal: DaemonError | None = None
         try:
@@ -460,7 +490,6 @@ class Courier:
                     if error.code() in FINAL and isinstance(said, DaemonError):
                         refusal = said
                         break
-                    self.note_away()
                     _LOG.info("run %s: %s", self.run_id, said)
                     await asyncio.sleep(backoff.next())
             self.failure = ""
@@ -475,13 +504,48 @@ class Courier:
             raise refusal
 
     def _inherit(self) -> list[Estate]:
-        directory = self._options.spool_dir
+        directory = self.options.spool_dir
         if directory is None or not directory.is_dir():
             return []
-        return estates(directory, self._options.run_id)
+        return estates(directory, self.options.run_id)
+
+    def _inherit_counts(self, will: Will) -> None:
+        """Go on counting where one that died was when it was heard last."""
+        self.taken.update(will.taken)
+        if (stats := will.stats) is not None:
+            self.recovered["steps"] = stats.recovered
+            self.dropped, self.refused = stats.dropped, stats.refused
+            self.problems.update(stats.problems)
+            self.confirmed.update(steps=stats.confirmed_steps, episodes=stats.confirmed_episodes)
+
+    def _count_inheritance(self, will: Will, left: list[Estate]) -> None:
+        """Cut what the dead did not finish from what they left, and count what they had done: they were heard only so often."""
+        waiting = collections.Counter[str]()
+        for estate in left:
+            if (upto := will.producers.get(estate.producer)) is not None:
+                estate.records = [r for r in estate.records if r.first + r.rows <= upto.get(r.kind, 0)]
+                for record in estate.records:
+                    waiting[record.kind] += record.rows
+        spooled = self.options.spool_dir is not None and not (will.stats and "memory only" in will.stats.why)
+        gone = sum(will.taken.values()) - self.dropped - self.refused - waiting.total()
+        lost = 0 if spooled else max(0, gone - self.confirmed.total())
+        if lost:
+            self.dropped += lost
+            self._count([Problem("helper_lost", "a helper has died, and what was in its memory with it", count=lost)])
+        # What is no longer in the files was confirmed, dropped or refused.
+        episodes = will.taken.get("episodes", 0) - waiting["episodes"]
+        self.confirmed.clear()
+        self.confirmed.update(steps=gone - lost - episodes, episodes=episodes)
 
     async def _bequeath(self, estate: Estate) -> None:
-        why = await hand_over(estate, self._registration, self.recovered)
+        delivered = collections.Counter[str]()
+        why, lost, whole = await hand_over(estate, self._registration, delivered)
+        if self._will is None or estate.producer not in self._will.producers:
+            self.recovered.update(delivered)
+        elif whole:
+            self.refused += lost
+            self.confirmed.update(delivered)
+            self.confirmed["steps"] -= lost
         if estate.torn:
             self._count([Problem("torn_spool", "a file of an earlier process ends within a record", count=estate.torn)])
         if why:

@@ -1,7 +1,8 @@
 """The demo worker: tabular Q-learning on a real Gymnasium environment, telling what it does on standard output.
 
 ``python -m live_telemetry_widget.worker.demo --env FrozenLake-v1 --episodes 150`` prints the JSON events of docs/wire.md, one a line,
-as any worker may. It knows nothing of gRPC or of this package: put the proxy (``live-telemetry run``) around it.
+as any worker may. It knows nothing of gRPC or of this package: put the proxy (``live-telemetry run``) around it. With ``--daemon ADDRESS`` it
+prints nothing and tells a daemon itself, as a training program with an :class:`~live_telemetry_widget.Emitter` does.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import random
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
-from live_telemetry_widget.errors import WorkerError
+from live_telemetry_widget._names import RUN_ID
+from live_telemetry_widget.errors import RunCancelledError, WorkerError
 from live_telemetry_widget.worker.control import Listener
+from live_telemetry_widget.worker.emitter import Emitter
 from live_telemetry_widget.worker.payloads import Board
 
 if TYPE_CHECKING:
@@ -48,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slippery", action=argparse.BooleanOptionalAction, default=True, help="FrozenLake's ice")
     parser.add_argument("--delay", type=float, default=0.0, metavar="SECONDS", help="wait after each step, to watch")
     parser.add_argument("--agent-id", default="q_agent")
-    parser.add_argument("--run-id", default=os.environ.get("LTW_RUN_ID", "demo"))
+    parser.add_argument("--run-id", default="", help="default: $LTW_RUN_ID, else demo, or with --daemon a new one")
+    parser.add_argument("--daemon", default="", metavar="ADDRESS", help="tell this daemon, and print nothing")
     parser.add_argument(
         "--policy-path", default="", metavar="FILE", help="write the learnt values there, as JSON, at the end"
     )
@@ -178,13 +182,60 @@ class Game:
         return self._board.payload(state, action, terminated=terminated, truncated=truncated)
 
 
-class _Teller:
+class _Teller(Protocol):
+    """Whom the training tells what happens in it."""
+
+    #: Whether it holds and ends the training when people want that.
+    listens: bool
+
+    def before_step(self) -> None:
+        """Wait while the run is paused."""
+
+    def tell(self, event_type: str, /, **fields: Any) -> None:  # noqa: ANN401 - JSON
+        """Tell an event."""
+
+
+class _Emitting:
+    """Tells a daemon by way of an emitter, which holds the training in a step that is told."""
+
+    listens = True
+
+    def __init__(self, address: str, run_id: str) -> None:
+        self._address = address
+        self._run_id = run_id
+        self._emitter: Emitter | None = None
+
+    def before_step(self) -> None:
+        """Do nothing: the step waits."""
+
+    def tell(self, event_type: str, /, **fields: Any) -> None:  # noqa: ANN401 - JSON
+        """Tell an event; one that is no step and no episode is the run's beginning or end, or is not told."""
+        if event_type == "run_started":
+            config = fields["config"]
+            name = f"{config['game_id']}, seed {config['seed']}"
+            self._emitter = Emitter(self._address, self._run_id, name=name, config=config)
+        elif self._emitter is None:
+            return  # it failed before it began
+        elif event_type == "step":
+            try:
+                self._emitter.step(**fields)
+            except RunCancelledError as error:
+                raise _StoppedError from error
+        elif event_type == "episode":
+            self._emitter.episode(fields.pop("reward"), **fields)
+        elif event_type == "run_completed":
+            self._emitter.close(fields["status"], fields.get("error", ""))
+
+
+class _Printing:
     """Prints events, and hears what is wanted of the worker."""
 
     def __init__(self, run_id: str, out: TextIO) -> None:
         self._run_id = run_id
         self._out = out
-        self.listener = Listener.from_environment()
+        self._listener = Listener.from_environment()
+        self.listens = self._listener.listens
+        self.before_step = self._listener.before_step
 
     def tell(self, event_type: str, /, **fields: Any) -> None:  # noqa: ANN401 - JSON
         event = {"type": event_type, "ts_unix_ns": time.time_ns(), "run_id": self._run_id, **fields}
@@ -193,14 +244,16 @@ class _Teller:
 
 
 def train(options: argparse.Namespace, out: TextIO) -> None:
-    """Train, printing every step and episode to `out`.
+    """Train, printing every step and episode to `out`, or telling a daemon.
 
     Raises
     ------
     WorkerError
         As :class:`Game`; like any other error, after the event that says so.
     """
-    teller = _Teller(options.run_id, out)
+    given = options.run_id or os.environ.get(RUN_ID, "")
+    options.run_id = given or "demo"
+    teller: _Teller = _Emitting(options.daemon, given) if options.daemon else _Printing(options.run_id, out)
     try:
         _train(options, teller)
     except _StoppedError:
@@ -229,7 +282,7 @@ def _train(options: argparse.Namespace, teller: _Teller) -> None:
         "policy_path": options.policy_path or None,
         "agent_id": options.agent_id,
     }
-    teller.tell("run_started", config=config, **({"control": True} if teller.listener.listens else {}))
+    teller.tell("run_started", config=config, **({"control": True} if teller.listens else {}))
     agent = QLearning(
         game.states,
         game.actions,
@@ -256,7 +309,7 @@ def _play(game: Game, agent: QLearning, teller: _Teller, options: argparse.Names
     state, total, steps = int(state), 0.0, 0
     terminated = truncated = False
     while not (terminated or truncated):
-        teller.listener.before_step()
+        teller.before_step()
         action = agent.act(state)
         observation = game.observe(state, info)
         following, reward, terminated, truncated, info = game.env.step(action)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import copy
 import dataclasses
+import logging
 import multiprocessing
 import os
 import pathlib
@@ -22,7 +23,7 @@ from live_telemetry_widget import _names
 from live_telemetry_widget._names import DEFAULT_ADDRESS
 from live_telemetry_widget._ulid import new_ulid
 from live_telemetry_widget.errors import ClosedError
-from live_telemetry_widget.worker import exits
+from live_telemetry_widget.worker import exits, notices
 from live_telemetry_widget.worker.gate import Gate
 from live_telemetry_widget.worker.many import ManySteps
 from live_telemetry_widget.worker.records import (
@@ -47,7 +48,10 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.worker.bulk import Bulk
     from live_telemetry_widget.worker.courier import Courier
+    from live_telemetry_widget.worker.helper import Helper
     from live_telemetry_widget.worker.records import Step
+
+_LOG: Final = logging.getLogger(__name__)
 
 Outcome = Literal["completed", "failed", "cancelled"]
 OnFull = Literal["block", "drop_oldest", "stop"]
@@ -63,6 +67,8 @@ _PATIENCE: Final = 1.0
 _MEBIBYTE: Final = 1024 * 1024
 #: Of a command line: a program may stand in it as text.
 _LONGEST_WORD: Final = 1_000
+#: Windows cannot wait for a pipe as others can.
+_PROCESSES: Final = sys.platform != "win32"
 
 
 @dataclasses.dataclass(slots=True)
@@ -86,6 +92,10 @@ class Options:
     heartbeat: float
     #: Whether this emitter says how the run ended; a copy in another process does not.
     owner: bool = True
+    #: Whether encoding and publishing have a process of their own.
+    process: bool = True
+    #: What the training process has said of the run, for a process that is not it.
+    described: dict[str, Any] | None = None
 
     @property
     def summary(self) -> bool:
@@ -94,6 +104,8 @@ class Options:
 
     def run_config(self) -> dict[str, Any]:
         """Return what the daemon is told of the run."""
+        if self.described is not None:
+            return self.described
         # Where the configs of submitted runs have it, and readers look for it.
         worker = {"config": self.config} if self.config else {}
         metadata = {
@@ -191,6 +203,9 @@ class Emitter(ManySteps):
         Seconds between two batches; what the training thread said since is what a crash of the process can lose.
     heartbeat
         Seconds between signs of life.
+    process
+        Encode and publish in a process of their own, so that the training process's interpreter does not share its time with that. False: in
+        a thread. (On Windows, always.)
 
     Raises
     ------
@@ -227,10 +242,12 @@ class Emitter(ManySteps):
         control: bool = True,
         interval: float = 0.02,
         heartbeat: float = 5.0,
+        process: bool = _PROCESSES,
     ) -> None:
         directory = (
             default_directory() if spool_dir is None else None if spool_dir is False else pathlib.Path(spool_dir)
         )
+        directory = None if directory is None else directory.absolute()
         given = os.environ.get(_names.RUN_ID, "")
         options = Options(
             address=address,
@@ -248,6 +265,7 @@ class Emitter(ManySteps):
             control=control,
             interval=interval,
             heartbeat=heartbeat,
+            process=process,
             # Who has started this process, and given it a run, says how that ends.
             owner=bool(run_id) or not given,
         )
@@ -255,7 +273,7 @@ class Emitter(ManySteps):
         self._set_up(options)
         courier = self._start()
         if not courier.answered.wait(_PATIENCE):
-            courier.note_away()
+            notices.away(options, courier.run_id)
         if courier.refusal is not None:
             self.close(timeout=0)
             raise courier.refusal
@@ -269,22 +287,24 @@ class Emitter(ManySteps):
         self._manners: list[Manner] = []
         #: Those of arrays that ``step`` was given, by type and shape.
         self._arrays: dict[tuple[Any, ...], int] = {}
-        self._courier: Courier | None = None
+        self._courier: Courier | Helper | None = None
         self._starting = threading.Lock()
         self._closed = False
+        #: The class, type and shape of the last of them, and its manner: most are like the one before.
+        self._array: Any = None
+        self._dtype: Any = None
+        self._shape: Any = None
+        self._same: int | None = None
         self._seen = 0
         #: Whether an observation needs more than a look at its type.
         self.choosy = options.observations == "none" or options.observations_every > 1
         self._forget: weakref.finalize[..., Any] | None = None
 
-    def _start(self) -> Courier:
-        """Start the thread; a copy in another process does so with its first step."""
+    def _start(self) -> Courier | Helper:
+        """Start what does the rest; a copy in another process does so with its first step."""
         with self._starting:
             if self._courier is None:
-                from live_telemetry_widget.worker.courier import Courier, RowList  # noqa: PLC0415 - loads pyarrow and gRPC
-
-                courier = Courier(self._options, RowList(self._rows), self.gate, lambda ended: _LIVE.pop(ended, None))
-                courier.start()
+                courier = (self._helped() if self._options.process else None) or self._alone()
                 exits.watch()
                 self._courier = courier
                 _LIVE[courier] = self.gate
@@ -292,6 +312,29 @@ class Emitter(ManySteps):
                 self._forget = weakref.finalize(self, _end_forgotten, courier)
                 self._forget.atexit = False  # _finish_all does that, and waits
             return self._courier
+
+    def _helped(self) -> Helper | None:
+        """Start a process; None where there can be none."""
+        from live_telemetry_widget.worker.helper import Helper  # noqa: PLC0415 - not for those who do it alone
+
+        helper = Helper(self._options, self._rows, self._manners, self.gate, _ended)
+        try:
+            helper.start()
+        except (OSError, RuntimeError) as error:  # a sandbox without processes; the interpreter is ending
+            _LOG.warning("run %s: no helper process (%s); its work is done in this one", self.run_id, error)
+            return None
+        if helper.born():
+            return helper
+        _LOG.warning("run %s: the helper process does not start; its work is done in this one", self.run_id)
+        return None
+
+    def _alone(self) -> Courier:
+        """Start a thread of this process."""
+        from live_telemetry_widget.worker.courier import Courier, RowList  # noqa: PLC0415 - loads pyarrow and gRPC
+
+        courier = Courier(self._options, RowList(self._rows), self.gate, _ended)
+        courier.start()
+        return courier
 
     # -- the training thread -----------------------------------------------------------------------------------------
 
@@ -335,7 +378,14 @@ class Emitter(ManySteps):
             return
         manner = None
         if observation.__class__ not in PLAIN or self.choosy:
-            manner = None if self.choosy else self._manner_of(observation)
+            if (
+                observation.__class__ is self._array
+                and observation.dtype is self._dtype
+                and observation.shape == self._shape
+            ):
+                manner = self._same
+            else:
+                manner = self._manner_of(observation)
             observation = self.keep(observation) if manner is None else observation.tobytes()
         if action.__class__ not in PLAIN:
             action = plain(action)
@@ -359,12 +409,14 @@ class Emitter(ManySteps):
     def _manner_of(self, observation: Any) -> int | None:  # noqa: ANN401 - as the environment has it
         """Return the manner of steps with such an observation, if it is an array of numbers."""
         numpy = sys.modules.get("numpy")
-        if numpy is None or observation.__class__ is not numpy.ndarray:
+        if self.choosy or numpy is None or observation.__class__ is not numpy.ndarray:
             return None
         key = (observation.dtype, observation.shape)
         number = self._arrays.get(key)
         if number is None and key[0].kind in NUMBERS and len(self._arrays) < _MOST_SHAPES:
             number = self._arrays[key] = self.manner(array=(key[0].str, key[1]))
+        if number is not None:
+            self._array, (self._dtype, self._shape), self._same = numpy.ndarray, key, number
         return number
 
     def manner(self, **how: Any) -> int:  # noqa: ANN401 - as Manner has it
@@ -517,7 +569,7 @@ class Emitter(ManySteps):
                 # It keeps to the time itself, but may be in the middle of a large batch.
                 courier.join(timeout + 10.0)
                 _LIVE.pop(courier, None)
-                courier.tell_what_is_left()
+                notices.what_is_left(courier)
         return courier is None or courier.delivered
 
     def __enter__(self) -> Self:
@@ -608,9 +660,7 @@ def outcome_of(error: BaseException | None) -> tuple[Outcome, str]:
 
 
 def _check(options: Options) -> None:
-    from live_telemetry_widget.client import check_address  # noqa: PLC0415 - loads gRPC
-
-    check_address(options.address)
+    _names.check_address(options.address)
     for name, value, allowed in (
         ("on_full", options.on_full, ("block", "drop_oldest", "stop")),
         ("observations", options.observations, ("full", "summary", "none")),
@@ -632,13 +682,17 @@ def _check(options: Options) -> None:
             raise ValueError(msg)
 
 
+def _ended(courier: Courier | Helper) -> None:
+    _LIVE.pop(courier, None)
+
+
 now = time.time_ns
 
 #: The emitters' threads that run, and what holds their training threads. Of the process, as what needs it is: its end, and its forks.
-_LIVE: Final[dict[Courier, Gate]] = {}
+_LIVE: Final[dict[Courier | Helper, Gate]] = {}
 
 
-def _end_forgotten(courier: Courier) -> None:
+def _end_forgotten(courier: Courier | Helper) -> None:
     """End the run of an emitter that is garbage: a thread or a function was left, by its end or by an exception, without closing it."""
     outcome, reason = outcome_of(exits.left_by())
     if outcome == "completed":
@@ -650,12 +704,13 @@ def _finish_all() -> None:
     """At the end of the process: deliver what is left, and say how it ended."""
     # The first is set when an exception ended the program; of SystemExit Python tells nobody.
     outcome, reason = outcome_of(getattr(sys, "last_value", None) or exits.left_by())
-    for courier, gate in list(_LIVE.items()):
+    live = list(_LIVE.items())  # one that has ended is not in it any more
+    for courier, gate in live:
         gate.close("the process ends")
         courier.end(outcome, reason, 10.0)
-    for courier in list(_LIVE):
+    for courier, _ in live:
         courier.join(20.0)
-        courier.tell_what_is_left()
+        notices.what_is_left(courier)
     _LIVE.clear()
 
 

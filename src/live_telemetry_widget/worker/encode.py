@@ -18,17 +18,17 @@ import pyarrow.compute as pc
 
 from live_telemetry_widget import _arrow, _further, normalize
 from live_telemetry_widget._further import cut, to_json
-from live_telemetry_widget.schema import EPISODES, LABEL, STEPS, TIMESTAMP, Problem
+from live_telemetry_widget.schema import EPISODES, LABEL, STEPS, STOPPED, TIMESTAMP, Problem
 from live_telemetry_widget.worker import bulk
 from live_telemetry_widget.worker.bulk import Bulk
 from live_telemetry_widget.worker.ledger import HOLD, Account
 from live_telemetry_widget.worker.manners import MAX_ROWS, Arrays, Columns, Manners
-from live_telemetry_widget.worker.records import PLAIN, Block, Remembering
+from live_telemetry_widget.worker.records import NOTHING, PLAIN, Block, Episode, Remembering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from live_telemetry_widget.worker.records import Episode
+    from live_telemetry_widget.worker.will import Will
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ _NOTHING: Final[dict[str, Any]] = {}
 #: Places in a step.
 _OBSERVATION, _EPISODE, _INDEX, _AGENT, _FURTHER, _DRAWING, _FINAL = 3, 6, 7, 8, 9, 10, 11
 _CORE: Final = 6
+#: Of so many agents a will says all each time.
+_FEW: Final = 4
 #: What a record of an episode says in columns of the schema, and what stands in its place in the event of one.
 _SAID: Final = ("worker_id", "agent_id", "episode", "ts_unix_ns", "total_reward", "steps", "terminated", "truncated")
 _SAID_TYPES: Final = (str, str, int, int, float, int, bool, bool)
@@ -99,6 +101,7 @@ class Encoder:
         self._summary = summary
         self._count = count
         self._accounts: dict[tuple[str, str], Account] = {}
+        self._touched: set[tuple[str, str]] = set()
         self._manners = Manners()
 
     def encode(self, rows: list[Any], *, last: bool = False) -> list[Encoded]:
@@ -124,16 +127,39 @@ class Encoder:
                 add = self._add_bulks if many else self._add_each
                 add(found, list(alike), ended, blocks)
         now = time.monotonic()
-        for account in self._accounts.values():
+        for key, account in self._accounts.items():
             if account.waiting is not None and (last or now - account.since > HOLD):
                 ended.append(account.waiting)
                 account.waiting = None
+                self._touched.add(key)
         for group in _alike(blocks):
             self._add(found, "steps", self._blocks, group, sum(len(block.columns["agent"]) for block in group))
         for at in range(0, len(ended), MAX_ROWS):
             told = ended[at : at + MAX_ROWS]
             self._add(found, "episodes", self._episodes, told, len(told))
         return [Encoded(kind, batch) for kind, batch in found if batch.num_rows]
+
+    def stop(self, why: str) -> list[Encoded]:
+        """Return what says that nothing more is recorded: in the record of the episode that is cut by it."""
+        accounts = self._accounts.values()
+        cut_off = next((account for account in accounts if account.step), None) or next(iter(accounts), None)
+        whose = {} if cut_off is None else {"worker_id": cut_off.worker_id}
+        agent = None if cut_off is None else cut_off.agent_id
+        said = Episode(time.time_ns(), None, None, None, None, None, agent, {STOPPED: why, **whose})
+        return self.encode([said, *NOTHING], last=True)
+
+    def bequeath(self, will: Will) -> bool:
+        """Write into a will where things stand: all, which is True, or what has changed since the last time."""
+        whole = len(self._accounts) <= _FEW
+        names = self._accounts if whole else self._touched
+        will.accounts = {name: self._accounts[name] for name in names}
+        self._touched.clear()
+        return self._manners.bequeath(will, most=_FEW) and whole
+
+    def inherit(self, will: Will) -> None:
+        """Go on from there."""
+        self._accounts = dict(will.accounts)
+        self._manners.inherit(will)
 
     def _add(
         self, found: list[Encoded], kind: str, make: Callable[[Any], pa.RecordBatch], what: object, rows: int
@@ -176,6 +202,7 @@ class Encoder:
         worker = self._worker_id if worker_id is None else _text(worker_id)
         agent = self._agent_id if agent_id is None else _text(agent_id)
         account = self._accounts.get((worker, agent))
+        self._touched.add((worker, agent))
         if account is None:
             account = self._accounts[worker, agent] = Account(worker, agent, self._first_episode)
         return account

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from live_telemetry_widget.errors import RunCancelledError
 from live_telemetry_widget.worker.control import Allowance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class Door(Protocol):
+    """What an emitter's own thread, or its helper, does with a gate."""
+
+    off: str
+    turned_away: int
+
+    def order(self, event: Mapping[str, Any]) -> None:
+        """Take an order."""
+
+    def cancel(self) -> None:
+        """Note that the run was cancelled."""
+
+    def fill(self, *, full: bool) -> None:
+        """Hold steps for want of room, or let them go on."""
+
+    def close(self, why: str) -> None:
+        """Record nothing any more."""
 
 
 class Gate:
@@ -40,6 +59,7 @@ class Gate:
         self.cancelled = False
         self._obeys = obeys
         self._full = False
+        self._crowded = False
         self._allowance = Allowance()
         self._news = threading.Condition()
 
@@ -67,7 +87,7 @@ class Gate:
                     msg = "the run was cancelled; end the training loop"
                     raise RunCancelledError(msg)
                 now = time.monotonic()
-                if self._full:
+                if self._full or self._crowded:
                     self._news.wait()
                 elif not self._obeys or self._allowance.take(1, now):
                     return True
@@ -104,6 +124,13 @@ class Gate:
                 self._full = full
                 self._change()
 
+    def crowd(self, *, crowded: bool) -> None:
+        """Hold steps until those that are there have been taken."""
+        if crowded != self._crowded:
+            with self._news:
+                self._crowded = crowded
+                self._change()
+
     def close(self, why: str) -> None:
         """Record nothing any more; the training loop goes on."""
         with self._news:
@@ -116,5 +143,5 @@ class Gate:
         self.close(why)
 
     def _change(self) -> None:
-        self.shut = bool(self.off or self.cancelled or self._full or not self._allowance.unlimited)
+        self.shut = bool(self.off or self.cancelled or self._full or self._crowded or not self._allowance.unlimited)
         self._news.notify_all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import grpc
 import pyarrow as pa
@@ -37,7 +37,25 @@ FINAL: Final = {
 _PATIENCE: Final = 30.0
 
 
-async def hand_over(estate: Estate, registration: Registration, delivered: collections.Counter[str]) -> str:
+class HandedOver(NamedTuple):
+    """How it went.
+
+    Attributes
+    ----------
+    why
+        Why it is still in the spool; empty when it is not.
+    lost
+        Rows that the daemon has refused.
+    whole
+        Whether all was read and sent.
+    """
+
+    why: str
+    lost: int
+    whole: bool
+
+
+async def hand_over(estate: Estate, registration: Registration, delivered: collections.Counter[str]) -> HandedOver:
     """Deliver an estate and delete it; where that cannot be, leave it and return why.
 
     Parameters
@@ -49,13 +67,13 @@ async def hand_over(estate: Estate, registration: Registration, delivered: colle
     delivered
         Rows by kind; added to.
     """
-    link, why = Link(registration, estate.producer), ""
+    link, why, whole = Link(registration, estate.producer), "", False
     try:
         for record in estate.records:
             await link.put(record.kind, record.first, record.rows, estate.read(record))
             delivered[record.kind] += record.rows
         await link.close()
-        why = link.failure if link.lost else ""
+        why, whole = link.failure if link.lost else "", True
     except (OSError, pa.ArrowInvalid) as error:
         why = str(error)
     finally:
@@ -64,7 +82,7 @@ async def hand_over(estate: Estate, registration: Registration, delivered: colle
         estate.release()
     else:
         estate.delete()
-    return why
+    return HandedOver(why, link.lost, whole)
 
 
 @dataclasses.dataclass(slots=True)
@@ -125,9 +143,9 @@ async def _deliver_run(address: str, run_id: str, group: list[Estate]) -> Handed
         ended = await _open(registration)
         handed.run_id = registration.run_id
         while group:
-            why = await asyncio.wait_for(hand_over(group[0], registration, delivered), _PATIENCE)
+            done = await asyncio.wait_for(hand_over(group[0], registration, delivered), _PATIENCE)
             end = group.pop(0).end
-            handed.why = handed.why or why
+            handed.why = handed.why or done.why
             if not group and not ended and not handed.why:
                 handed.end = await _finish(registration, end, known=known)
     except TelemetryError as error:
@@ -174,4 +192,4 @@ async def _finish(registration: Registration, end: dict[str, str] | None, *, kno
     return outcome
 
 
-__all__ = ["FINAL", "OUTCOMES", "Handed", "deliver", "hand_over"]
+__all__ = ["FINAL", "OUTCOMES", "Handed", "HandedOver", "deliver", "hand_over"]

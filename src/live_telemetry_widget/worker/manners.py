@@ -13,6 +13,8 @@ from live_telemetry_widget.worker.records import WIDTH, Manner
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from live_telemetry_widget.worker.will import Will
+
 #: A batch has at most so many rows, so that reading one of many is cheap.
 MAX_ROWS: Final = 32_768
 _TIMES: Final = {int, type(None)}
@@ -82,6 +84,21 @@ class Manners:
 
     def __init__(self) -> None:
         self._courses: dict[int | None, _Course] = {None: _Course(_USUAL)}
+        self._touched: set[int | None] = set()
+
+    def bequeath(self, will: Will, most: int) -> bool:
+        """Write into a will where each course is; whether these are all: else those of the rows since the last time."""
+        whole = len(self._courses) <= most + 1
+        numbers = self._courses if whole else self._touched
+        courses = ((number, self._courses[number]) for number in numbers if number is not None)
+        will.courses = {number: (course.last, course.further, course.told) for number, course in courses}
+        self._touched.clear()
+        return whole
+
+    def inherit(self, will: Will) -> None:
+        """Go on from there."""
+        for manner in will.manners:
+            self._courses[manner.number] = _Course(manner, *will.courses.get(manner.number, (None, None, 0)))
 
     def read(self, rows: list[Any]) -> Iterator[Columns | list[Any]]:
         """Yield parts of some rows, in order: columns, or records where these are mixed."""
@@ -92,6 +109,7 @@ class Manners:
                 part = self._learn(part)
                 kinds = set(map(type, part[::WIDTH]))
             manners = set(part[WIDTH - 1 :: WIDTH])
+            self._touched |= manners
             if not kinds <= _TIMES or len(manners) > 1:
                 yield self._records(part)
             elif kinds:

@@ -175,6 +175,10 @@ class Frames(Painter):
         self._kind = kind
         self._game_id = game_id
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Become the same in another process."""
+        return Frames, (self._kind, self._game_id)
+
     def paint(self, subject: Any, action: Any, terminated: bool, truncated: bool) -> str:  # noqa: ANN401, ARG002, FBT001 - a painter's
         """Return the payload as JSON.
 

@@ -53,6 +53,8 @@ _SAY_AFTER: Final = 1.0
 #: When delivery has been given up, what the worker still said is read so long (seconds), to be counted.
 _LAST_WORDS: Final = 1.0
 _LEAST_WAIT: Final = 2.0
+#: Of what a worker says of itself (characters): readers ask for it with every description of the run.
+_MOST_CONFIG: Final = 100_000
 _LONGEST_REASON: Final = 2_000
 _KILLED: Final = 128
 _EX_UNAVAILABLE: Final = 69
@@ -143,11 +145,22 @@ class _Outlet:
         elif event["type"] == "run_started":
             config = event.get("config")
             if isinstance(config, dict) and config and not self.config:
-                self.config = config
-                self.on_config(config)
+                self._learn(config)
             if event.get("control") is True:
                 self.listens = True
                 self.on_listening()
+
+    def _learn(self, config: dict[str, Any]) -> None:
+        try:
+            size = len(json.dumps(config))
+        except RecursionError:
+            size = sys.maxsize
+        if size > _MOST_CONFIG:
+            detail = f"the config in run_started is longer than {_MOST_CONFIG} characters, or nested too deeply: it is not kept"
+            self._count([Problem("config_too_long", detail)])
+        else:
+            self.config = config
+            self.on_config(config)
 
     async def _released(self, events: list[dict[str, Any]]) -> int:
         """Wait for the brake; return how many events may go: as many steps as it lets pass, and what stands between them."""

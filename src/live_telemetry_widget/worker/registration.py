@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 
 _CALL_TIMEOUT: Final = 10.0
-#: Characters: readers ask for it with every description of the run.
-_MOST_CONFIG: Final = 100_000
 _LONGEST_NAME: Final = 120
 
 
@@ -171,11 +169,6 @@ class Registration:
         metadata = self._config.get("metadata") or {}
         self._config = {**self._config, "metadata": {**metadata, "worker": {"config": dict(config)}}}
         config_json = json.dumps(self._config)
-        if len(config_json) > _MOST_CONFIG:
-            _LOG.warning(
-                "the worker's config of %d characters is not kept: it is longer than %d", len(config_json), _MOST_CONFIG
-            )
-            return
         backoff = Backoff(first=0.2, most=5.0)
         while self.ours:
             request = telemetry_pb2.OpenRunRequest(run_id=self.run_id, config_json=config_json)
