@@ -14,7 +14,7 @@ setup: $(STATIC)/widget.js .venv/.installed ## virtual environment, packages, bu
 
 # After the bundle, or the editable install would build one itself.
 .venv/.installed: pyproject.toml constraints.txt hatch_build.py | $(STATIC)/widget.js
-	@echo "installing the Python packages"
+	@echo "installing the Python packages; the first time this takes some minutes"
 	@python=$$(scripts/find-python) && { test -x $(BIN)/python || "$$python" -m venv .venv; }
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@

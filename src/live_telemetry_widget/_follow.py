@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from live_telemetry_widget import _arrow, normalize
+from live_telemetry_widget import _arrow, normalize, roster
 from live_telemetry_widget._further import cut
 from live_telemetry_widget.batches import BadBatchError, decode
 from live_telemetry_widget.client import Received
@@ -169,7 +169,7 @@ class Following:
         feed, held = self.feed, self.feed.info
         if held == info:
             return
-        feed.info = info
+        feed.info, feed.unknown = info, ""
         if info.state is RunState.UNKNOWN and info.status:
             self._count("unknown_status", f"the daemon says status {info.status}, which is none of its generation's")
         # Another's daemon may make its records anew when it starts, and is never resumed by number anyway.
@@ -216,13 +216,16 @@ class Following:
         feed = self.feed
         try:
             feed.details = await client.describe(feed.run_id)
+            if feed.details is None and feed.info is None:  # another's daemon says nothing of one run
+                await self._look_for_it(client)
         except RunNotFoundError:
+            await self._look_for_it(client)
             return  # the watch says when it is made
         except ConnectError as error:
             self._lose(error)
             return
         except DaemonError as error:
-            _LOG.warning("describing run %s: %s", feed.run_id, error)
+            _LOG.info("describing run %s: %s", feed.run_id, error)
             self._undescribed = True
             self._tend_soon()
             return
@@ -234,6 +237,21 @@ class Following:
                 feed.backlog = (feed.details.last_step_seq, feed.details.last_episode_seq)
         feed.touch()
         self._tend_soon()
+
+    async def _look_for_it(self, client: TrainerClient) -> None:
+        """Find out what may have been meant by an id that the daemon does not know."""
+        feed = self.feed
+        try:
+            unknown = roster.unknown(feed.run_id, await roster.told_by(client), f"the daemon at {client.address}")
+        except ConnectError as error:
+            self._lose(error)
+            return
+        except DaemonError as error:
+            _LOG.info("listing the runs beside %s: %s", feed.run_id, error)
+            return
+        if feed.info is None and unknown:
+            feed.unknown = unknown
+            feed.touch()
 
     # -- streams ---------------------------------------------------------------------------------------------------
 
@@ -436,7 +454,8 @@ class Following:
             self._failed(kind, error, messages[0], 1)
             return
         for batch, problems in batches:
-            frames.count(problems)
+            # Rewards that are not finite are counted where it is known which rows are copies.
+            frames.count(problem for problem in problems if problem.kind != "not_finite")
             if not batch.num_rows:
                 continue
             try:

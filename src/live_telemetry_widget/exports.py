@@ -115,6 +115,13 @@ def _for_others_to_read(config_json: str) -> str:
     return json.dumps({name: value for name, value in config.items() if name != "environment"}, ensure_ascii=False)
 
 
+def files_of(path: pathlib.Path, form: Format) -> list[pathlib.Path]:
+    """Return the files that an export writes; none for datasets, which are directories."""
+    if form in {"huggingface", "minari"}:
+        return []
+    return [path] if form == "jsonl" else [path, episodes_path(path)]
+
+
 def episodes_path(steps: pathlib.Path) -> pathlib.Path:
     """Return where the episodes are whose steps are there.
 

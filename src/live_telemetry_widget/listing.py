@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from live_telemetry_widget import _json
 from live_telemetry_widget._plain import plain
 from live_telemetry_widget.client import Generation, RunDetails, RunInfo, TrainerClient, run_state
 from live_telemetry_widget.errors import RunNotFoundError
 from live_telemetry_widget.feed import run_name
+from live_telemetry_widget.roster import Told, told_by
 from live_telemetry_widget.store import Store
 
 if TYPE_CHECKING:
@@ -26,20 +27,12 @@ _NUMBERS = {3, 4}
 _SAID_TWICE = ("cancelled: ", "cancelled ", "failed: ")
 
 
-class Told(NamedTuple):
-    """What is known of a run; `details` only where somebody can tell."""
-
-    info: RunInfo
-    details: RunDetails | None
-
-
 def of_daemon(address: str) -> list[Told]:
     """Return the runs of a daemon, newest first; what they hold only where the daemon can say it."""
 
     async def ask() -> list[Told]:
         async with TrainerClient(address) as client:
-            infos = sorted(await client.list_runs(), key=lambda info: info.created_at or 0, reverse=True)
-            return [Told(info, await client.describe(info.run_id)) for info in infos]
+            return await told_by(client)
 
     return asyncio.run(ask())
 

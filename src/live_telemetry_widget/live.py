@@ -325,7 +325,8 @@ class LiveView:
             run_id=feed.run_id,
             name=str(config.get("run_name") or ""),
             status=feed.state.value,
-            reason=feed.reason,
+            # Of a run that nobody knows: why there is nothing to see.
+            reason=feed.reason or feed.unknown,
             connection=messages.Connection(
                 state=link.state, attempt=link.attempt, retry_at=link.retry_at, message=link.message
             ),

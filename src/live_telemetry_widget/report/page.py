@@ -102,6 +102,12 @@ def write(  # noqa: PLR0913 - what a report can be, by name
 ) -> Report:
     """Write a report of a run; see :meth:`Run.to_html <live_telemetry_widget.run.Run.to_html>`, which this is."""
     path = pathlib.Path(path)
+    if path.suffix.lower() not in {".html", ".htm"}:
+        msg = f"{path} does not end in .html, by which a browser knows the report; give {path.with_suffix('.html').name!r}"
+        raise ValueError(msg)
+    if not path.parent.is_dir():
+        msg = f"{path} cannot be written: there is no directory {path.parent}"
+        raise FileNotFoundError(msg)
     html, held = make(feed, episodes=episodes, where=where, agent=agent, limit=limit, static=static)
     data = html.encode()
     _put(path, data)
