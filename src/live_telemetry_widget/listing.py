@@ -7,6 +7,7 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
+from live_telemetry_widget import _json
 from live_telemetry_widget._plain import plain
 from live_telemetry_widget.client import Generation, RunDetails, RunInfo, TrainerClient, run_state
 from live_telemetry_widget.errors import RunNotFoundError
@@ -140,6 +141,7 @@ def card(told: Told) -> str:
 
 def _config_text(details: RunDetails) -> str:
     try:
-        return plain(json.dumps(json.loads(details.config_json), indent=2, ensure_ascii=False), lines=True)
-    except ValueError:
-        return plain(details.config_json, lines=True)
+        text = json.dumps(_json.parse(details.config_json), indent=2, ensure_ascii=False)
+    except _json.UNREADABLE:
+        text = details.config_json
+    return plain(text, lines=True)
