@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from live_telemetry_widget import _arrow, _unpacked
 from live_telemetry_widget._further import MAX_COLUMNS, plain
 from live_telemetry_widget.proto import telemetry_pb2
-from live_telemetry_widget.schema import CORE, JSON_KIND, KINDS, LABEL, TEXT, Kind, Problem
+from live_telemetry_widget.schema import CORE, EVENT_NAMES, JSON_KIND, KINDS, LABEL, TEXT, Kind, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,9 +206,18 @@ def _conform(batch: pa.RecordBatch, kind: Kind, run_id: str) -> tuple[pa.RecordB
             )
             continue
         made, array = _further_column(field, column)
+        if made.name in EVENT_NAMES:
+            made = made.with_name(_apart(made.name, names))
         fields.append(made)
         arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)), problems
+
+
+def _apart(name: str, names: list[str]) -> str:
+    """Return the name under which a further column is taken in that has one of an event's own."""
+    while name in names or name in EVENT_NAMES:
+        name = f"extra_{name}"
+    return name
 
 
 def _schema_of_ours(batch: pa.RecordBatch, kind: Kind) -> pa.Schema | None:
@@ -223,10 +232,11 @@ def _schema_of_ours(batch: pa.RecordBatch, kind: Kind) -> pa.Schema | None:
         and held.types[:number] == core.types
         and len(held) - number <= MAX_COLUMNS
         and len(set(held.names)) == len(held)
+        and EVENT_NAMES.isdisjoint(held.names)
         and all(field.metadata in (None, JSON_KIND) for field in held if field.type == TEXT)
         and all(kind == TEXT or _is_usual(kind) for kind in held.types[number:])
     )
-    if not usual or any(batch.column(at).null_count for at, field in enumerate(core) if not field.nullable):
+    if not usual or any(_lacks_some(batch.column(at), field) for at, field in enumerate(core)):
         return None
     if batch.num_rows and any(pc.min(batch.column(name)).as_py() < 0 for name in _INDICES[kind]):
         return None
@@ -236,6 +246,10 @@ def _schema_of_ours(batch: pa.RecordBatch, kind: Kind) -> pa.Schema | None:
         for field in list(held)[number:]
     ]
     return pa.schema([*core, *further])
+
+
+def _lacks_some(column: pa.Array, field: pa.Field) -> bool:
+    return bool((column.null_count and not field.nullable) or (field.type == LABEL and column.dictionary.null_count))
 
 
 def _with_indices(batch: pa.RecordBatch, kind: Kind, problems: list[Problem]) -> pa.RecordBatch:
@@ -268,6 +282,10 @@ def _core_column(column: pa.Array, field: pa.Field) -> pa.Array:
     if column.type != field.type:
         _check_flat(column)
         column = _labels(column) if field.type == LABEL else column.cast(field.type)
+    elif field.type == LABEL and column.dictionary.null_count:
+        # A label that is missing stands in the dictionary, where nothing that reads labels looks for it.
+        _check_flat(column)
+        column = _labels(column)
     if field.nullable or not column.null_count:
         return column
     if field.type == LABEL:
