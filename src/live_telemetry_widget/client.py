@@ -329,15 +329,21 @@ class TrainerClient:
         call = self._telemetry.StreamBatches()
         try:
             with self._translated():
-                await call.write(
-                    telemetry_pb2.BatchCredit(
-                        run_id=run_id,
-                        kind=KIND_NUMBERS[kind],
-                        since_seq=since_seq,
-                        compression=COMPRESSION_NUMBERS["lz4"],  # as it is committed
-                        rows=credit.first(),
+                try:
+                    await call.write(
+                        telemetry_pb2.BatchCredit(
+                            run_id=run_id,
+                            kind=KIND_NUMBERS[kind],
+                            since_seq=since_seq,
+                            compression=COMPRESSION_NUMBERS["lz4"],  # as it is committed
+                            rows=credit.first(),
+                        )
                     )
-                )
+                except grpc.aio.AioRpcError as error:
+                    # A call that is refused before it is written to ends so, and gRPC does not keep why.
+                    if error.code() == grpc.StatusCode.INTERNAL and await self._knows_no_batches():
+                        raise UnknownCallError(str(error.details())) from None
+                    raise
                 async for message in call:
                     traffic.messages += 1
                     traffic.nbytes += len(message.data)
@@ -346,6 +352,17 @@ class TrainerClient:
                     more = credit.arrived(message.last_seq - message.first_seq + 1, weight(message.data))
                     if more:
                         await call.write(telemetry_pb2.BatchCredit(rows=more))
+        finally:
+            call.cancel()
+
+    async def _knows_no_batches(self) -> bool:
+        """Whether the daemon refuses the call itself: one that knows it waits to be told of which run."""
+        call = self._telemetry.StreamBatches()
+        try:
+            async with asyncio.timeout(_CALL_TIMEOUT):
+                return bool(await call.code() == grpc.StatusCode.UNIMPLEMENTED)
+        except TimeoutError:
+            return False
         finally:
             call.cancel()
 
