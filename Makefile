@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 STATIC := src/live_telemetry_widget/view/static
-BENCHMARKS := $(addprefix benchmarks/,$(addsuffix .py,per_step batched emitting memory growth latency merging questions reading))
+BENCHMARKS := $(addprefix benchmarks/,$(addsuffix .py,per_step batched emitting memory growth latency merging questions curves reading))
 JS_SOURCES := $(wildcard js/src/*.ts js/src/*.css) js/build.mjs js/tsconfig.json
 
 .PHONY: help setup demo test check test-python test-js test-browser test-sb3 bench proto clean

@@ -28,7 +28,10 @@ import type { Theme } from "./theme.ts";
 const EVERY_MS = 150;
 /** With more, single points are a carpet. */
 const POINTS_UP_TO = 3_000;
-const ZOOM_POINTS = 512;
+/** So many points of a closer look, of all curves together, but of each not fewer than it has to be of use. */
+const ZOOM_POINTS = 1_024;
+const ZOOM_LEAST = 128;
+const ZOOM_MOST = 512;
 const ZOOM_AFTER_MS = 120;
 /** What is looked at closer is asked for again after a change, and not more often than this. */
 const ZOOM_AGAIN_MS = 2_000;
@@ -173,6 +176,7 @@ export function makeChart(page: Page, theme: Theme, clock: Clock = browserClock)
     stopZoom = null;
     const range = plot.zoom;
     if (!range) return;
+    const points = Math.min(Math.max(Math.floor(ZOOM_POINTS / drawn.length), ZOOM_LEAST), ZOOM_MOST);
     for (const { curve } of drawn) {
       const y = bar.measure;
       const coarse = curve.buckets[y];
@@ -180,7 +184,7 @@ export function makeChart(page: Page, theme: Theme, clock: Clock = browserClock)
       const first = coarse[Math.max(0, nearest(x, range.low) - 1)];
       const last = coarse[Math.min(coarse.length - 1, nearest(x, range.high) + 1)];
       if (!first || !last || coarse.every((bucket) => bucket.places === 1)) continue;
-      const stretch = { first: first.place, end: last.place + last.places, points: ZOOM_POINTS };
+      const stretch = { first: first.place, end: last.place + last.places, points };
       link
         .ask("ask_curve", { run: curve.run, agent: curve.agent, y, ...stretch })
         .then((answer) => {

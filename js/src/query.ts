@@ -47,6 +47,7 @@ export function compileQuery(text: string, columns: QueryColumns): (row: number)
 }
 
 const LONGEST = 8_000;
+const LONGEST_NUMBER = 300;
 const DEEPEST = 50;
 const MOST = 150;
 
@@ -175,7 +176,7 @@ class Parser {
   #not(): Node {
     const signs: number[] = [];
     while (this.#is("not")) signs.push(this.#take().at);
-    return signs.reduceRight<Node>((inner, at) => ({ type: "call", at, name: "not", inner }), this.#comparison());
+    return few(signs).reduceRight<Node>((inner, at) => ({ type: "call", at, name: "not", inner }), this.#comparison());
   }
 
   #comparison(): Node {
@@ -239,7 +240,7 @@ class Parser {
   #sign(): Node {
     const signs: number[] = [];
     while (this.#is("-")) signs.push(this.#take().at);
-    return signs.reduceRight<Node>((inner, at) => ({ type: "call", at, name: "-", inner }), this.#primary());
+    return few(signs).reduceRight<Node>((inner, at) => ({ type: "call", at, name: "-", inner }), this.#primary());
   }
 
   #primary(): Node {
@@ -270,6 +271,9 @@ class Parser {
     let value: Value;
     let float = false;
     if (kind === "number") {
+      if (text.length > LONGEST_NUMBER) {
+        throw new QueryError(`a number of ${text.length} characters; ${LONGEST_NUMBER} is the most`, at);
+      }
       float = !/^\d+$/.test(text);
       const number = Number(text);
       value = float || Number.isSafeInteger(number) ? number : BigInt(text);
@@ -305,6 +309,11 @@ function cut(text: string): Token[] {
     tokens.push({ kind, text: held, at: at - held.length });
     if (kind === "end") return tokens;
   }
+}
+
+/** One or two of signs that undo each other, or none; the last, where an error would be told of. */
+function few(signs: readonly number[]): readonly number[] {
+  return signs.length > 2 ? signs.slice((signs.length % 2) - 2) : signs;
 }
 
 function negated(not: boolean, at: number, inner: Node): Node {
@@ -533,6 +542,9 @@ function jsonText(text: string): string {
   }
 }
 
+/** What nanoseconds since 1970 reach in 64 bits, in milliseconds. */
+const FURTHEST = 9_223_372_036_854;
+
 function time(part: Part, node: Node): Part {
   if (part.kind !== "text" || node.type !== "literal") return part;
   // A day alone, and a time without a zone, are in UTC.
@@ -542,6 +554,9 @@ function time(part: Part, node: Node): Part {
   const value = Date.parse(/Z$|[+-]/.test(clock) ? text : `${text}Z`);
   if (Number.isNaN(value) || !/^\d{4}-\d\d-\d\dT/.test(text)) {
     throw new QueryError(`${part.said} is no time; write it like '2026-11-25T10:00:00Z'`, node.at);
+  }
+  if (Math.abs(value) > FURTHEST) {
+    throw new QueryError(`${part.said} is beyond the times that are known here, 1677-09-21 to 2262-04-11`, node.at);
   }
   return { kind: "time", said: part.said, at: () => value };
 }

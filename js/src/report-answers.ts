@@ -66,11 +66,19 @@ async function difference(data: ReportData, ask: Fields): Promise<Answer> {
     const b = (right as Map<number, Pick>).get(index);
     if (!b) continue;
     const told = valueIn(a, "state") !== null && valueIn(b, "state") !== null;
-    const what = ["action", told ? "state" : "observation"].find((name) => valueIn(a, name) !== valueIn(b, name));
+    const what = ["action", told ? "state" : "observation"].find(
+      (name) => said(valueIn(a, name)) !== said(valueIn(b, name)),
+    );
     if (what) return { fields: { ...found, step: index, what }, buffers: [] };
   }
   if (ends[0] !== ends[1]) Object.assign(found, { step: Math.min(...ends), what: "length" });
   return { fields: found, buffers: [] };
+}
+
+/** A value as what can be compared: of a list, which is another object each time, a text. */
+function said(value: unknown): unknown {
+  if (typeof value !== "object" || value === null || !(Symbol.iterator in value)) return value;
+  return `[${Array.from(value as Iterable<unknown>, said).join()}]`;
 }
 
 /** As view/layers_question.py. Values are of all episodes: which were the latest within some of them was not counted. */

@@ -10,9 +10,12 @@ export interface Theme {
 export function watchTheme(root: HTMLElement, changed: () => void): Theme {
   const probe = document.createElement("span");
   probe.hidden = true;
+  // Where colours are forced, what is painted takes those that style.css names for that.
+  probe.style.setProperty("forced-color-adjust", "none");
   root.append(probe);
-  const dark = typeof matchMedia === "function" ? matchMedia("(prefers-color-scheme: dark)") : null;
-  const contrast = typeof matchMedia === "function" ? matchMedia("(prefers-contrast: more)") : null;
+  const media = (query: string) => (typeof matchMedia === "function" ? matchMedia(query) : null);
+  const dark = media("(prefers-color-scheme: dark)");
+  const others = [media("(prefers-contrast: more)"), media("(forced-colors: active)")];
   let known = new Map<string, string>();
   let settle: ReturnType<typeof setTimeout> | undefined;
 
@@ -35,7 +38,7 @@ export function watchTheme(root: HTMLElement, changed: () => void): Theme {
   observer.observe(document.body, watched);
   observer.observe(document.documentElement, watched);
   dark?.addEventListener("change", onChange);
-  contrast?.addEventListener("change", onChange);
+  for (const one of others) one?.addEventListener("change", onChange);
   root.dataset.theme = isDark(dark?.matches ?? false) ? "dark" : "light";
 
   return {
@@ -55,7 +58,7 @@ export function watchTheme(root: HTMLElement, changed: () => void): Theme {
       clearTimeout(settle);
       observer.disconnect();
       dark?.removeEventListener("change", onChange);
-      contrast?.removeEventListener("change", onChange);
+      for (const one of others) one?.removeEventListener("change", onChange);
       probe.remove();
     },
   };

@@ -28,7 +28,13 @@ const EPISODES = [5, 6, 7, 8].map((episode, i) => ({
   outcome: i === 1 ? "Failed" : "Success",
 }));
 const STEPS = [5, 6, 8].flatMap((episode) =>
-  [0, 1, 2].map((step_index) => ({ episode, step_index, action: String(step_index), reward: step_index * episode })),
+  [0, 1, 2].map((step_index) => ({
+    episode,
+    step_index,
+    action: String(step_index),
+    reward: step_index * episode,
+    state: [0, step_index],
+  })),
 );
 
 function meta(change: Partial<Meta> = {}): Meta {

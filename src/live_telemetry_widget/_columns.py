@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from live_telemetry_widget import _json
 from live_telemetry_widget.schema import TEXT
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def decoded(column: pa.ChunkedArray) -> Any:  # noqa: ANN401
     """Return a label column of JSON texts as numbers or strings if its distinct values are such, else as it is."""
     texts = [text for text in column.unique().to_pylist() if text is not None]
     try:
-        values = [json.loads(text) for text in texts]
-    except ValueError:
+        values = [_json.parse(text) for text in texts]
+    except _json.UNREADABLE:
         return _series(column)
     kinds = {type(value) for value in values}
     if kinds and (kinds <= {int, float} or kinds in ({str}, {bool})):

@@ -79,7 +79,7 @@ class Database:
                 if self._left:
                     self._recover(self._writer)
                 self._migrate(found)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._close_connections()
             msg = f"{self.path} cannot be used as a recording: {error}"
             raise RecordingError(msg) from error
@@ -93,6 +93,9 @@ class Database:
         """Return the writing connection; lay out a file that is empty, and leave any other as it is."""
         log = self.path.with_name(f"{self.path.name}-wal")
         self._left = log.stat().st_size if log.exists() else 0
+        # A run's config may hold secrets. SQLite gives its side files the permissions of the file.
+        with contextlib.suppress(FileExistsError):
+            self.path.touch(mode=0o600, exist_ok=False)
         self._writer = writer = self._connect("rwc")
         writer.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         if writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
@@ -240,5 +243,5 @@ def _locate(path: pathlib.Path, *, read_only: bool) -> pathlib.Path:
             msg = f"{path} holds no {FILE_NAME}: it is not the data directory of a daemon, or of one that never ran"
             raise RecordingError(msg)
     elif not path.is_file():
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path / FILE_NAME if path.is_dir() else path

@@ -5,15 +5,17 @@ Labels (dictionaries) are compared by their few distinct texts, not row by row.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import enum
-import json
+import math
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from live_telemetry_widget import _json
 from live_telemetry_widget.errors import QueryError
 from live_telemetry_widget.schema import CORE, JSON_KIND, OUTCOMES, TEXT, TIMESTAMP
 
@@ -118,8 +120,14 @@ _SIGNS: Final[dict[str, Callable[[Any, Any], Any]]] = {
 #: So many columns are named in an error.
 _MOST_NAMES: Final = 20
 _EQUALITY: Final = frozenset({"==", "!="})
+_LOGIC: Final = frozenset({"and", "or"})
+_ARITHMETIC: Final = frozenset({"+", "-", "*", "/", "%"})
+#: Holds all values of all types of integers.
+_WIDEST: Final = pa.decimal128(20, 0)
 _FLOAT: Final = pa.float64()
 _JSON_NUMBER: Final = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
+#: What nanoseconds since 1970 reach, in 64 bits.
+_TIMES: Final = "1677-09-21 to 2262-04-11"
 _TYPES: Final = {Kind.NUMBER: _FLOAT, Kind.TEXT: TEXT, Kind.TRUTH: pa.bool_(), Kind.TIME: TIMESTAMP}
 
 
@@ -134,15 +142,18 @@ def columns(node: Node) -> Iterator[str]:
 
 
 def _names(node: Node) -> Iterator[str]:
-    if isinstance(node, Column):
-        yield node.name
-    elif isinstance(node, Operation):
-        yield from _names(node.left)
-        yield from _names(node.right)
-    elif isinstance(node, Call | IsNull):
-        yield from _names(node.inner)
-    elif isinstance(node, In):
-        yield from _names(node.item)
+    # Not by recursion: a chain of hundreds of terms is a tree as deep.
+    left: list[Node] = [node]
+    while left:
+        node = left.pop()
+        if isinstance(node, Column):
+            yield node.name
+        elif isinstance(node, Operation):
+            left += (node.right, node.left)
+        elif isinstance(node, Call | IsNull):
+            left.append(node.inner)
+        elif isinstance(node, In):
+            left.append(node.item)
 
 
 def mask(compiled: Compiled, table: pa.Table) -> pa.BooleanArray:
@@ -189,16 +200,37 @@ class _Builder:
         return made
 
     def _operation(self, node: Operation) -> Compiled:
+        if node.sign in _LOGIC:
+            return self._chain(node, _LOGIC, Kind.TRUTH)
+        if node.sign in _ARITHMETIC:
+            return self._chain(node, _ARITHMETIC, Kind.NUMBER)
         left, right = self.part(node.left), self.part(node.right)
-        if node.sign in {"and", "or"}:
-            left, right = self._needs(left, Kind.TRUTH, node), self._needs(right, Kind.TRUTH, node)
-            return _calculated(node.sign, left, right, Kind.TRUTH)
-        if node.sign == "contains":
-            return self._contains(node, left, right)
-        if node.sign in {*_EQUALITY, "<", "<=", ">", ">="}:
-            return self._compare(node, left, right)
-        left, right = self._needs(left, Kind.NUMBER, node), self._needs(right, Kind.NUMBER, node)
-        return _calculated(node.sign, _as_float(left), _as_float(right), Kind.NUMBER)
+        return self._contains(node, left, right) if node.sign == "contains" else self._compare(node, left, right)
+
+    def _chain(self, node: Operation, signs: frozenset[str], kind: Kind) -> Compiled:
+        """Return ``a + b - c ...``, calculated from the left: term by term, as a chain may be longer than calls may be nested."""
+        chain = [node]
+        while isinstance(inner := chain[-1].left, Operation) and inner.sign in signs:
+            chain.append(inner)
+        chain.reverse()
+        made = _as_float if kind is Kind.NUMBER else lambda part: part
+        first = self.part(chain[0].left)
+        said = [first.said]
+        steps: list[tuple[Callable[[Any, Any], Any], Compiled]] = []
+        for at, operation in enumerate(chain):
+            right = self.part(operation.right)
+            if not at:
+                first = made(self._needs(first, kind, operation))
+            steps.append((_SIGNS[operation.sign], made(self._needs(right, kind, operation))))
+            said += [operation.sign, right.said]
+
+        def values(table: pa.Table) -> Any:  # noqa: ANN401 - an array or scalar of Arrow's
+            found = first.values(table)
+            for function, right in steps:
+                found = function(found, right.values(table))
+            return found
+
+        return Compiled(kind, values, " ".join(said))
 
     def _column(self, node: Column) -> Compiled:
         at = self._schema.get_field_index(node.name)
@@ -308,6 +340,8 @@ class _Builder:
         try:
             value = pa.scalar(zoned).cast(TIMESTAMP)
         except pa.ArrowInvalid:
+            if _is_moment(zoned):
+                self._refuse(f"{part.said} is beyond the times that are known here, {_TIMES}", node.at)
             self._refuse(f"{part.said} is no time; write it like '2026-11-25T10:00:00Z'", node.at)
         return Compiled(Kind.TIME, lambda _: value, part.said)
 
@@ -318,6 +352,15 @@ def _some(names: list[str]) -> str:
     ordered = sorted(names, key=lambda name: name in usual)
     more = len(ordered) - _MOST_NAMES
     return ", ".join(ordered[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _is_moment(text: str) -> bool:
+    """Whether a text says a time, be it one that nanoseconds since 1970 reach or not."""
+    try:
+        pa.scalar(text).cast(pa.timestamp("us", tz="UTC"))
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _kind(field: pa.Field) -> Kind | None:
@@ -342,9 +385,15 @@ def _literal(value: Value) -> Compiled:
         return Compiled(Kind.TRUTH, lambda _: pa.scalar(value), "true" if value else "false")
     if isinstance(value, str):
         return Compiled(Kind.TEXT, lambda _: pa.scalar(value), repr(value))
-    small = isinstance(value, int) and abs(value) < 1 << 63
-    scalar = pa.scalar(value, pa.int64()) if small else pa.scalar(float(value), _FLOAT)
-    return Compiled(Kind.NUMBER, lambda _: scalar, f"{value}")
+    return Compiled(Kind.NUMBER, lambda _: _number(value), f"{value}")
+
+
+def _number(value: float) -> Any:  # noqa: ANN401 - a scalar of Arrow's
+    if isinstance(value, int):
+        for kind in (pa.int64(), pa.uint64()):
+            with contextlib.suppress(OverflowError, pa.ArrowInvalid):
+                return pa.scalar(value, kind)
+    return pa.scalar(float(value), _FLOAT)
 
 
 def _is_null(part: Compiled) -> Compiled:
@@ -353,12 +402,6 @@ def _is_null(part: Compiled) -> Compiled:
 
 def _not(part: Compiled) -> Compiled:
     return Compiled(Kind.TRUTH, lambda table: pc.invert(part.values(table)), f"not {part.said}")
-
-
-def _calculated(sign: str, left: Compiled, right: Compiled, kind: Kind) -> Compiled:
-    function = _SIGNS[sign]
-    said = f"{left.said} {sign} {right.said}"
-    return Compiled(kind, lambda table: function(left.values(table), right.values(table)), said)
 
 
 def _as_float(part: Compiled) -> Compiled:
@@ -398,17 +441,30 @@ def _compared(sign: str, left: Compiled, right: Compiled) -> Compiled:
 
 
 def _alike(a: Any, b: Any) -> tuple[Any, Any]:  # noqa: ANN401 - arrays or scalars of Arrow's
-    """Return two numbers' values in one type: that of the column where a whole number fits it, else float64."""
+    """Return two numbers' values in one type that rounds no integer of a column; float64 where one side is of floats."""
     if a.type == b.type:
         return a, b
     for one, other, turned in ((a, b, False), (b, a, True)):
-        if isinstance(other, pa.Scalar) and pa.types.is_integer(other.type) and pa.types.is_integer(one.type):
-            try:
-                fitted = other.cast(one.type)
-            except pa.ArrowInvalid:
-                continue
-            return (fitted, one) if turned else (one, fitted)
+        if isinstance(other, pa.Scalar) and other.is_valid and pa.types.is_integer(one.type):
+            held, fitted = _fitted(one, other)
+            if fitted is not None:
+                return (fitted, held) if turned else (held, fitted)
+    if pa.types.is_integer(a.type) and pa.types.is_integer(b.type):
+        return a.cast(_WIDEST), b.cast(_WIDEST)
     return _float(a), _float(b)
+
+
+def _fitted(column: Any, scalar: Any) -> tuple[Any, Any]:  # noqa: ANN401 - values and a scalar of Arrow's
+    """Return integers, and a number to compare them with, in their type; the number None where it is no whole one."""
+    value = scalar.as_py()
+    if not isinstance(value, int) and not (math.isfinite(value) and value.is_integer()):
+        return column, None
+    try:
+        return column, pa.scalar(int(value), column.type)
+    except (OverflowError, pa.ArrowInvalid):
+        # Beyond what they can be: then all of them are less, or greater, as nought is.
+        nought = pc.if_else(pc.is_valid(column), pa.scalar(0, pa.int64()), pa.scalar(None, pa.int64()))
+        return nought, pa.scalar(1 if value > 0 else -1, pa.int64())
 
 
 def _by_text(function: Callable[[Any], Any], values: Any) -> Any:  # noqa: ANN401 - an array or scalar of Arrow's
@@ -441,7 +497,4 @@ def _json_strings(texts: Any) -> Any:  # noqa: ANN401 - an array of Arrow's
 def _string(text: str | None) -> str | None:
     if text is None or not text.startswith('"'):
         return text
-    try:
-        return str(json.loads(text))
-    except ValueError:  # others' workers may send what is no JSON: then it is the text as it came
-        return text
+    return str(_json.read(text))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from live_telemetry_widget.schema import JSON_KIND, RAW_LIMIT, Problem
+from live_telemetry_widget import _json
+from live_telemetry_widget.schema import EVENT_NAMES, JSON_KIND, RAW_LIMIT, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -34,7 +35,6 @@ def plain(value: object) -> object:
 
 
 _compact: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=plain).encode
-_loads: Final = json.JSONDecoder().decode
 
 
 def to_json(value: object) -> str:
@@ -54,12 +54,9 @@ def parse_objects(texts: Sequence[str], problems: list[Problem], what: str) -> l
     """
     if not any(texts):
         return [{} for _ in texts]
-    try:
-        parsed = _loads(f"[{','.join(text or '{}' for text in texts)}]")
-    except (ValueError, RecursionError):
-        parsed = []
-    if len(parsed) == len(texts) and all(type(item) is dict for item in parsed):
-        return parsed  # type: ignore[no-any-return]
+    parsed = _json.parse_all([text or "{}" for text in texts])
+    if parsed is not None and all(type(item) is dict for item in parsed):
+        return parsed
     return [_parse_object(text, problems, what) for text in texts]
 
 
@@ -67,8 +64,8 @@ def _parse_object(text: str, problems: list[Problem], what: str) -> dict[str, An
     if not text:
         return {}
     try:
-        parsed = _loads(text)
-    except (ValueError, RecursionError) as error:
+        parsed = _json.parse(text)
+    except _json.UNREADABLE as error:
         problems.append(Problem("bad_json", f"{what} is not JSON ({error}); the step is kept without it", cut(text)))
         return {}
     if not isinstance(parsed, dict):
@@ -88,7 +85,7 @@ def columns(
     rows
         The further fields of each row; a name that a row lacks, and ``None``, are null.
     taken
-        Names of core columns: a further field of the same name becomes ``extra_NAME``.
+        Names of core columns: a further field of the same name, and of one of :data:`~.schema.EVENT_NAMES`, becomes ``extra_NAME``.
     problems
         Appended to.
     """
@@ -118,7 +115,7 @@ def of_columns(
     told: Mapping[str, Sequence[Any]], taken: Collection[str], problems: list[Problem]
 ) -> tuple[list[pa.Field], list[pa.Array]]:
     """Do what :func:`columns` does for what is in columns already, arrays or lists; there are :data:`MAX_COLUMNS` at most."""
-    reserved = {*taken, OVERFLOW_COLUMN}
+    reserved = {*taken, OVERFLOW_COLUMN, *EVENT_NAMES}
     used: set[str] = set()
     fields: list[pa.Field] = []
     arrays: list[pa.Array] = []
@@ -242,7 +239,7 @@ def _encoder(field: pa.Field) -> Callable[[Any], str]:
 
 def to_texts(fields: Sequence[pa.Field], arrays: Sequence[pa.Array], taken: Iterable[str], rows: int) -> list[str]:
     """Return each row's further fields as one JSON object; ``""`` where a row has none. Undoes :func:`columns`."""
-    core = {*taken, OVERFLOW_COLUMN}
+    core = {*taken, OVERFLOW_COLUMN, *EVENT_NAMES}
     parts: list[list[str]] = [[] for _ in range(rows)]
     for field, array in zip(fields, arrays, strict=True):
         encode = _encoder(field)

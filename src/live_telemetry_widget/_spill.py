@@ -75,7 +75,7 @@ class Spilled:
     def __init__(self, path: pathlib.Path, folder: Folder) -> None:
         self._path = path
         self._folder = folder  # the folder lives for as long as anything in it
-        weakref.finalize(self, _unlink, path).atexit = False
+        weakref.finalize(self, _forget, path, os.getpid()).atexit = False
 
     def read(self) -> pa.RecordBatch:
         """Return the batch, mapped: what is not looked at is not read.
@@ -103,6 +103,11 @@ def _write(path: pathlib.Path, batch: pa.RecordBatch) -> None:
 def _unlink(path: pathlib.Path) -> None:
     with contextlib.suppress(FileNotFoundError):  # the folder went first
         path.unlink()
+
+
+def _forget(path: pathlib.Path, pid: int) -> None:
+    if os.getpid() == pid:  # what a fork's copy of this forgets is its parent's still
+        _unlink(path)
 
 
 class Folder:

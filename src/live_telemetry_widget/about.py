@@ -8,7 +8,8 @@ metadata of its episodes.
 from __future__ import annotations
 
 import dataclasses
-import json
+import keyword
+import math
 import re
 import shlex
 from typing import TYPE_CHECKING, Any, Final
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 import pyarrow.compute as pc
 
-from live_telemetry_widget import _columns
+from live_telemetry_widget import _columns, _json
 from live_telemetry_widget.decode import StepFrame
 from live_telemetry_widget.errors import NoDataError
 from live_telemetry_widget.grids import family, game_of, grid_from
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 _ENV_ID: Final = re.compile(r"(?:[\w.-]+/)?[A-Z][\w.]*(?:-[\w.]+)*-v\d+")
 _GAMES: Final = ("game_id", "env_id", "environment", "env")
 _KWARGS: Final = ("env_kwargs", "environment_kwargs")
+#: What Python writes for numbers that it has no literal for.
+_NOT_FINITE: Final = re.compile(r"\b(nan|inf)\b")
+_SEED: Final = re.compile(r"-?[0-9]{1,20}(\.0)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,26 +137,48 @@ def _told(config: Mapping[str, Any], *names: str) -> Iterator[Any]:
             yield from (place[name] for name in names if place.get(name) not in (None, ""))
 
 
-def _first(config: Mapping[str, Any], episodes: pd.DataFrame, names: tuple[str, ...]) -> Any:  # noqa: ANN401 - JSON
-    found = next(_told(config, *names), None)
+def _first(
+    config: Mapping[str, Any],
+    episodes: pd.DataFrame,
+    names: tuple[str, ...],
+    fits: Callable[[Any], bool] = lambda _: True,
+) -> Any:  # noqa: ANN401 - JSON
+    """Return the first value of these names that the config tells, or else a record of an episode; of those that fit."""
+    found = next(filter(fits, _told(config, *names)), None)
     for name in names:
         if found is None and name in episodes.columns:
-            found = next((v for v in episodes[name] if not pd.isna(v) and v != ""), None)
+            found = next((v for v in episodes[name] if not _is_missing(v) and fits(v)), None)
     return found
 
 
+def _is_missing(value: object) -> bool:
+    return (
+        value is None
+        or value is pd.NA
+        or value is pd.NaT
+        or value == ""
+        or (isinstance(value, float) and math.isnan(value))
+    )
+
+
+def _is_name(value: object) -> bool:
+    # "environment" at the top of a submitted config holds the variables of the worker's process, which may be secrets.
+    return isinstance(value, str) and not value.lstrip().startswith(("{", "["))
+
+
 def _seed(config: Mapping[str, Any], episodes: pd.DataFrame) -> int | None:
-    found = _first(config, episodes, ("seed",))
-    return int(found) if str(found).removesuffix(".0").lstrip("-").isdigit() else None
+    found = str(_first(config, episodes, ("seed",)))
+    return int(found.removesuffix(".0")) if _SEED.fullmatch(found) else None
 
 
 def environment(config: Mapping[str, Any], episodes: pd.DataFrame, some_steps: Sequence[Mapping[Any, Any]]) -> str:
     """Return the environment's id; empty when nothing tells it."""
-    found = _first(config, episodes, _GAMES)
+    found = _first(config, episodes, _GAMES, _is_name)
     for step in some_steps:
         if found is None:
-            payload = _json(step.get("render_payload"))
-            found = payload.get("game_id") if isinstance(payload, dict) else None
+            payload = _said(step.get("render_payload"))
+            said = payload.get("game_id") if isinstance(payload, dict) else None
+            found = said if _is_name(said) else None
     if found is None:
         found = next((text for text in map(str, _list(config.get("arguments"))) if _ENV_ID.fullmatch(text)), None)
     return str(found or "")
@@ -177,7 +203,7 @@ def game_in(config: Mapping[str, Any], steps: StepFrame, record: pa.Table) -> st
     """Return the family of the game, as :func:`~live_telemetry_widget.grids.family` names it, from the config, a step or an episode's record."""
     found = game_of(config)
     if not found and len(steps) and "render_payload" in steps:
-        payload = _json(steps["render_payload"].iloc[0])
+        payload = _said(steps["render_payload"].iloc[0])
         found = family(payload.get("game_id")) if isinstance(payload, dict) else ""
     for name in _GAMES:
         if not found and record.num_rows and name in record.schema.names:
@@ -185,10 +211,10 @@ def game_in(config: Mapping[str, Any], steps: StepFrame, record: pa.Table) -> st
     return found
 
 
-def _json(text: object) -> Any:  # noqa: ANN401 - JSON
+def _said(text: object) -> Any:  # noqa: ANN401 - JSON
     try:
-        return json.loads(text) if isinstance(text, str) else None
-    except ValueError:
+        return _json.parse(text) if isinstance(text, str) else None
+    except _json.UNREADABLE:
         return None
 
 
@@ -255,8 +281,11 @@ def reproduce(feed: RunFeed, steps: StepFrame, record: Mapping[str, Any]) -> str
         msg = f"episode {number} cannot be played again: {len(steps)} of its {record['steps']} steps are here"
         raise NoDataError(msg)
     seed = seed_for(feed.run_id, steps, record)
-    options = "".join(f", {name}={value!r}" for name, value in _options(game, config, episodes, steps).items())
-    actions = [_json(value) if isinstance(value, str) else value for value in steps["action"].tolist()]
+    options = _arguments(_options(game, config, episodes, steps))
+    actions = [_action(value) for value in steps["action"].tolist()]
+    if missing := sum(action is None for action in actions):
+        msg = f"episode {number} cannot be played again: {missing} of its {len(actions)} actions are not told"
+        raise NoDataError(msg)
     total = float(steps["reward"].sum())
     box = any(isinstance(action, list) for action in actions)
     act = "np.asarray(action, env.action_space.dtype)" if box else "action"
@@ -264,6 +293,7 @@ def reproduce(feed: RunFeed, steps: StepFrame, record: Mapping[str, Any]) -> str
         f"# Episode {number} of run {feed.run_id!r}: {len(steps)} steps, total reward {total:g}.",
         "import gymnasium",
         *(["import numpy as np"] if box else []),
+        *(["from math import inf, nan"] if _NOT_FINITE.search(f"{actions!r} {options} {total!r}") else []),
         "",
         f"env = gymnasium.make({game!r}{options})",
         f"observation, info = env.reset(seed={seed})",
@@ -273,16 +303,37 @@ def reproduce(feed: RunFeed, steps: StepFrame, record: Mapping[str, Any]) -> str
         f"    observation, reward, terminated, truncated, info = env.step({act})",
         "    total += float(reward)",
         "env.close()",
-        f"assert abs(total - {total!r}) < 1e-6, total  # as recorded",
+        f"assert abs(total - {total!r}) < 1e-6, total  # as recorded"
+        if math.isfinite(total)
+        else f"assert repr(total) == {str(total)!r}, total  # as recorded",
         f"assert bool(terminated) is {bool(steps['terminated'].iloc[-1])}",
     ]
     return "\n".join(lines) + "\n"
 
 
+def _action(value: object) -> Any:  # noqa: ANN401 - JSON
+    """Return what a step did: what its JSON says, or the text that it is."""
+    if _is_missing(value):
+        return None
+    found = _said(value)
+    return value if found is None and value != "null" else found
+
+
+def _arguments(options: Mapping[str, Any]) -> str:
+    """Return arguments of a call behind its first. Names come from the wire: what is no name of Python's must not stand as one."""
+    plain = {
+        name: v
+        for name, v in options.items()
+        if name.isidentifier() and not keyword.iskeyword(name) and name != "__debug__"
+    }
+    odd = {name: value for name, value in options.items() if name not in plain}
+    return "".join(f", {name}={value!r}" for name, value in plain.items()) + (f", **{odd!r}" if odd else "")
+
+
 def _options(game: str, config: Mapping[str, Any], episodes: pd.DataFrame, steps: StepFrame) -> dict[str, Any]:
     """Return what the environment was made with: as told, or else what a FrozenLake's steps show of it."""
     told = _first(config, episodes, _KWARGS)
-    told = _json(told) if isinstance(told, str) else told
+    told = _said(told) if isinstance(told, str) else told
     if isinstance(told, dict):
         return {str(name): value for name, value in told.items()}
     if family(game) != "FrozenLake":

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from live_telemetry_widget import _arrow, _unpacked
 from live_telemetry_widget._further import MAX_COLUMNS, plain
 from live_telemetry_widget.proto import telemetry_pb2
-from live_telemetry_widget.schema import CORE, JSON_KIND, KINDS, LABEL, TEXT, Kind, Problem
+from live_telemetry_widget.schema import CORE, EVENT_NAMES, JSON_KIND, KINDS, LABEL, TEXT, Kind, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,9 +193,18 @@ def _conform(batch: pa.RecordBatch, kind: Kind, run_id: str) -> tuple[pa.RecordB
             )
             continue
         made, array = _further_column(field, column)
+        if made.name in EVENT_NAMES:
+            made = made.with_name(_apart(made.name, names))
         fields.append(made)
         arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)), problems
+
+
+def _apart(name: str, names: list[str]) -> str:
+    """Return the name under which a further column is taken in that has one of an event's own."""
+    while name in names or name in EVENT_NAMES:
+        name = f"extra_{name}"
+    return name
 
 
 def _run_column(run_id: str, count: int) -> pa.Array:
@@ -213,9 +222,9 @@ def _schema_of_ours(batch: pa.RecordBatch, kind: Kind) -> pa.Schema | None:
         return None
     if any(field.type == TEXT and field.metadata not in (None, JSON_KIND) for field in held):
         return None
-    if not all(kind == TEXT or _is_usual(kind) for kind in held.types[number:]):
+    if not all(kind == TEXT or _is_usual(kind) for kind in held.types[number:]) or EVENT_NAMES & {*held.names}:
         return None
-    if any(batch.column(at).null_count for at, field in enumerate(core) if not field.nullable):
+    if any(_lacks_some(batch.column(at), field) for at, field in enumerate(core)):
         return None
     if batch.num_rows and any(pc.min(batch.column(name)).as_py() < 0 for name in _INDICES[kind]):
         return None
@@ -225,6 +234,10 @@ def _schema_of_ours(batch: pa.RecordBatch, kind: Kind) -> pa.Schema | None:
         for field in list(held)[number:]
     ]
     return pa.schema([*core, *further])
+
+
+def _lacks_some(column: pa.Array, field: pa.Field) -> bool:
+    return bool((column.null_count and not field.nullable) or (field.type == LABEL and column.dictionary.null_count))
 
 
 def _with_indices(batch: pa.RecordBatch, kind: Kind, problems: list[Problem]) -> pa.RecordBatch:
@@ -257,6 +270,10 @@ def _core_column(column: pa.Array, field: pa.Field) -> pa.Array:
     if column.type != field.type:
         _check_flat(column)
         column = _labels(column) if field.type == LABEL else column.cast(field.type)
+    elif field.type == LABEL and column.dictionary.null_count:
+        # A label that is missing stands in the dictionary, where nothing that reads labels looks for it.
+        _check_flat(column)
+        column = _labels(column)
     if field.nullable or not column.null_count:
         return column
     if field.type == LABEL:

@@ -22,11 +22,11 @@ True
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
+from live_telemetry_widget import _json
 from live_telemetry_widget.bus import RunBus
 from live_telemetry_widget.errors import ClosedError
 from live_telemetry_widget.hub import Arrival, Ended
@@ -247,17 +247,10 @@ def _events(signal: str, item: object) -> Iterator[tuple[Any, ...]]:
         if signal == {"steps": "step_received", "episodes": "episode_received"}[item.kind]:
             for row in item.new.to_pylist():
                 if "action" in row:
-                    row["action"] = _decoded(row["action"])
+                    row["action"] = row["action"] and _json.read(row["action"])
                 yield item.run_id, row
     elif isinstance(item, Ended):
         if signal == "run_completed":
             yield item.run_id, item.state, item.reason
     elif isinstance(item, _Overflow):
         yield tuple(item)
-
-
-def _decoded(text: str | None) -> Any:  # noqa: ANN401 - whatever the worker sent
-    try:
-        return None if text is None else json.loads(text)
-    except ValueError:
-        return text

@@ -206,7 +206,7 @@ def _check_folder(data_dir: pathlib.Path) -> None:
     """Make the data directory, or say why it cannot be one."""
     why = ""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError:
         why = "it is a file"
     except OSError as error:

@@ -191,6 +191,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _export_directory(store: Store, run: RunRow, target: pathlib.Path, form: str) -> int:
     from live_telemetry_widget import exchange
+    from live_telemetry_widget.feed import info_of
     from live_telemetry_widget.frames import RunFrames
 
     with _bar(0, run.run_id) as progress:
@@ -201,6 +202,10 @@ def _export_directory(store: Store, run: RunRow, target: pathlib.Path, form: str
             for batch in store.read(run.run_id, "steps"):
                 frames.append_steps(batch)
                 progress(batch.num_rows)
+            for batch in store.read(run.run_id, "episodes"):
+                frames.append_episodes(batch)
+            if info_of(run).state.ended:
+                frames.settle()
             written = exchange.export(frames, run, target, form)
     left = f"; {written.left_out:,} episodes that lack steps were left out" if written.left_out else ""
     _say(f"{written.steps:,} steps and {written.episodes:,} episodes of run {run.run_id} are in {target}{left}")

@@ -16,12 +16,12 @@ array([[0.5, 1. ],
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
 
+from live_telemetry_widget import _json
 from live_telemetry_widget.grids import ACTIONS
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 _WIDEST: Final = 256
 _TAXI: Final = (("taxi_row", 100, 5), ("taxi_col", 20, 5), ("passenger_index", 4, 5), ("destination_index", 1, 4))
 _TAXI_STATES: Final = 500
+#: Beyond this, a float64 is not every integer.
+_EXACT: Final = 2.0**53
+#: No game has actions whose numbers are longer.
+_DIGITS: Final = 10
 
 
 class StepFrame(pd.DataFrame):
@@ -52,7 +56,7 @@ class StepFrame(pd.DataFrame):
         -------
         numpy.ndarray or pandas.Series
             Where all are numbers, or arrays of numbers of one shape: an array of shape ``(steps, *shape)`` of int64, float64 or bool. The JSON
-            texts as they were sent otherwise; :meth:`observations` decodes those too.
+            texts as they were sent otherwise, also where an array would round an integer; :meth:`observations` decodes those too.
         """
         return self._numeric("observation")
 
@@ -153,11 +157,8 @@ def read(column: pd.Series[Any]) -> list[Any]:
     """Return what the JSON texts of a column say; None where one is missing, the text itself where it is no JSON."""
     texts: Sequence[Any] = column.astype(object).tolist()
     if all(isinstance(text, str) for text in texts):
-        try:  # all at once is several times as quick
-            found: list[Any] = json.loads(f"[{','.join(texts)}]")
-        except (ValueError, RecursionError):
-            found = []
-        if len(found) == len(texts):
+        found = _json.parse_all(texts)
+        if found is not None:
             return found
     return [_read_one(text) for text in texts]
 
@@ -168,10 +169,7 @@ def _read_one(text: object) -> Any:  # noqa: ANN401 - JSON
     if not isinstance(text, str):
         missing = text is None or text is pd.NA or text != text  # noqa: PLR0124 - NaN
         return None if missing else text.item() if isinstance(text, np.generic) else text
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+    return _json.read(text)
 
 
 def as_array(values: Sequence[Any]) -> Array | None:
@@ -192,7 +190,18 @@ def as_array(values: Sequence[Any]) -> Array | None:
         found = np.asarray(values)
     except (ValueError, OverflowError):
         return None
+    if found.dtype.kind == "f" and _rounds(found, values):
+        return None
     return found if found.dtype.kind in "bif" else None
+
+
+def _rounds(found: Array, values: Sequence[Any]) -> bool:
+    """Whether integers among the values are others as the floats that they were made."""
+    # Up to there a float is the integer; only where some are beyond are they looked at one by one.
+    if not found.size or not (np.abs(found) >= _EXACT).any():
+        return False
+    whole = np.asarray(values, object).ravel()
+    return any(isinstance(v, int) and int(f) != v for v, f in zip(whole, found.ravel().tolist(), strict=True))
 
 
 def as_columns(values: Sequence[Any], index: pd.Index[Any], game: str = "") -> pd.DataFrame:
@@ -244,4 +253,6 @@ def _action_name(value: object, names: Sequence[str]) -> str | None:
     if value is None or value is pd.NA or value != value:  # noqa: PLR0124 - NaN
         return None
     text = str(value)
-    return names[int(text)] if text.isdigit() and int(text) < len(names) else text
+    # A text from the wire may hold digits that no number is made of, or thousands of them.
+    place = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else len(names)
+    return names[place] if place < len(names) else text

@@ -69,7 +69,7 @@ class Server:
     def __init__(self, data_dir: str | os.PathLike[str] | None, listen: str, *, timeout: float) -> None:
         temporary = None if data_dir is not None else tempfile.TemporaryDirectory(prefix="live-telemetry-")
         self.data_dir = pathlib.Path(temporary.name if temporary else data_dir or "").absolute()
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = self.data_dir / LOG_NAME
         command = [sys.executable, "-m", "live_telemetry_widget", "serve", "--exit-with-stdin"]
         command += ["--listen", listen, "--data-dir", str(self.data_dir)]

@@ -16,6 +16,7 @@ Examples
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -134,12 +135,22 @@ def write_dataset(
     progress: Callable[[int], object] = lambda _: None,
 ) -> Written:
     """Write a directory as Hugging Face's `datasets` loads it: Parquet files of steps and of episodes, and a card that names them."""
-    if (folder / "README.md").exists():
-        msg = f"{folder} holds a dataset already; give another path"
+    if folder.exists() and any(folder.iterdir()):
+        msg = f"{folder} is there and not empty; give another path"
         raise RecordingError(msg)
-    written = exports.export_shards(source, row, folder, progress)
-    (folder / "README.md").write_text(_card(row, written, about), encoding="utf-8")
-    return written._replace(paths=[folder / "README.md", *written.paths])
+    # Beside its place until it is whole: files that an export has left which was killed would be taken for rows of the next.
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        written = exports.export_shards(source, row, part, progress)
+        (part / "README.md").write_text(_card(row, written, about), encoding="utf-8")
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    paths = [folder / path.relative_to(part) for path in (part / "README.md", *written.paths)]
+    return written._replace(paths=paths)
 
 
 def _card(row: RunRow, written: Written, about: Mapping[str, object]) -> str:

@@ -17,14 +17,14 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol,
 
 import pyarrow as pa
 
-from live_telemetry_widget import _arrow
+from live_telemetry_widget import _arrow, _json
 from live_telemetry_widget.errors import RecordingError
-from live_telemetry_widget.schema import JSON_KIND, KINDS, LABEL, STEPS, TEXT, TIMESTAMP, unify
+from live_telemetry_widget.schema import EVENT_NAMES, JSON_KIND, KINDS, LABEL, STEPS, TEXT, TIMESTAMP, unify
 from live_telemetry_widget.store import CORE, Kind, RunRow, Store
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 #: The last two are directories, that :mod:`~live_telemetry_widget.exchange` writes; the others are files.
 Format = Literal["parquet", "jsonl", "arrow", "csv", "huggingface", "minari"]
@@ -38,6 +38,9 @@ _KIND: Final = b"live_telemetry_widget.kind"
 _GROUP_ROWS: Final = 65_536
 #: Rows of one file of several.
 _SHARD_ROWS: Final = 1_000_000
+#: Numbers of which no row is without one; where JSON has no word for it, it is said in a text, which is read as the number again.
+_REWARDS: Final = frozenset({"reward", "total_reward"})
+_WORDS: Final = {math.inf: "Infinity", -math.inf: "-Infinity"}
 _GROUP_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -79,6 +82,8 @@ def export_run(
     # Rows that are committed from here on are of a later export: steps and episodes are to be of one moment.
     last: dict[Kind, int] = {kind: store.last_seq(run.run_id, kind) for kind in KINDS}
     paths = [target] if form == "jsonl" else [target, episodes_path(target)]
+    if form in TABLES:
+        _check_places(dict(zip(KINDS, paths, strict=True)))
     with contextlib.ExitStack() as stack:
         parts = [stack.enter_context(_complete_or_gone(path)) for path in paths]
         if form == "jsonl":
@@ -109,6 +114,14 @@ def files_of(path: pathlib.Path, form: Format) -> list[pathlib.Path]:
     return [path] if form == "jsonl" else [path, episodes_path(path)]
 
 
+def _for_others_to_read(config_json: str) -> str:
+    """Return a run's config without the environment variables that it was submitted with: they are where people keep secrets."""
+    config = _json.read(config_json)
+    if not isinstance(config, dict) or not isinstance(config.get("environment"), dict):
+        return config_json
+    return json.dumps({name: value for name, value in config.items() if name != "environment"}, ensure_ascii=False)
+
+
 def episodes_path(steps: pathlib.Path) -> pathlib.Path:
     """Return where the episodes are whose steps are there.
 
@@ -117,6 +130,24 @@ def episodes_path(steps: pathlib.Path) -> pathlib.Path:
     'run.episodes.parquet'
     """
     return steps.with_name(f"{steps.stem}.episodes{steps.suffix}")
+
+
+def _check_places(paths: Mapping[Kind, pathlib.Path]) -> None:
+    """Refuse to write steps where the episodes of another export are, as of a run ``a.episodes`` beside a run ``a``, or the other way round."""
+    for kind, path in paths.items():
+        held = _kind_in(path) if path.exists() else kind
+        if held not in {kind, ""}:
+            msg = f"{path} holds the {held} of an exported run, where {kind} are to be written; give another path"
+            raise RecordingError(msg)
+
+
+def _kind_in(path: pathlib.Path) -> str:
+    """Return which rows of a run a file holds; an empty text where it is no export."""
+    try:
+        found: str = (_schema_of(path).metadata or {}).get(_KIND, b"").decode(errors="replace")
+    except RecordingError:
+        return ""
+    return found
 
 
 @contextlib.contextmanager
@@ -187,7 +218,8 @@ class _Table:
             write_as(_arrow.widest(core, schemas))
 
     def _shown(self, schema: pa.Schema, form: Format) -> pa.Schema:
-        about = {_RUN: json.dumps(dataclasses.asdict(self.run)).encode(), _KIND: self.kind.encode()}
+        run = dataclasses.replace(self.run, config_json=_for_others_to_read(self.run.config_json))
+        about = {_RUN: json.dumps(dataclasses.asdict(run)).encode(), _KIND: self.kind.encode()}
         return _for_others(schema, form).with_metadata(about)
 
     def _tables(self, schema: pa.Schema, form: Format) -> Iterator[pa.Table]:
@@ -259,31 +291,45 @@ def write_lines(
 ) -> Written:
     """Write a run as the events of a worker, one JSON object a line: its start, steps, episodes."""
     last = last or {kind: store.last_seq(run.run_id, kind) for kind in KINDS}
-    config = _decoded(run.config_json)
+    config = _json.read(_for_others_to_read(run.config_json))
     file.write(_line({"type": "run_started", "run_id": run.run_id, "ts_unix_ns": run.created_at, "config": config}))
     for kind in KINDS:
         for batch in store.read(run.run_id, kind, limit=last[kind]):
-            file.writelines(map(_line, _events(batch, "step" if kind == "steps" else "episode")))
+            file.writelines(_lines(batch, "step" if kind == "steps" else "episode"))
             progress(batch.num_rows)
     return Written([], last["steps"], last["episodes"])
 
 
-def _events(batch: pa.RecordBatch, kind: str) -> Iterator[dict[str, Any]]:
-    names = [("ts_unix_ns" if field.type == TIMESTAMP else field.name) for field in batch.schema]
+def _lines(batch: pa.RecordBatch, kind: str) -> Iterator[str]:
+    names = _names_in_events(batch.schema)
     columns: list[list[Any]] = []
+    decoded: list[list[Any]] = []
     for field, column in zip(batch.schema, batch.columns, strict=True):
         values = column.cast(pa.int64()).to_pylist() if field.type == TIMESTAMP else column.to_pylist()
-        columns.append([v and _decoded(v) for v in values] if field.metadata == JSON_KIND else values)
-    for row in zip(*columns, strict=True):
-        yield {"type": kind} | {name: value for name, value in zip(names, row, strict=True) if value is not None}
+        if field.name in _REWARDS:
+            values = [value if math.isfinite(value) else _WORDS.get(value, "NaN") for value in values]
+        columns.append(values)
+        decoded.append([v and _json.read(v) for v in values] if field.metadata == JSON_KIND else values)
+    for row, plain in zip(zip(*decoded, strict=True), zip(*columns, strict=True), strict=True):
+        try:
+            yield _line(_event(kind, names, row))
+        except RecursionError:  # nested as deep as can just be read: then as the text that came
+            yield _line(_event(kind, names, plain))
 
 
-def _decoded(text: str) -> Any:  # noqa: ANN401 - whatever JSON says
-    """Return what a JSON text says; the text where it is none, as others' workers may send."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def _event(kind: str, names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
+    return {"type": kind} | {name: value for name, value in zip(names, row, strict=True) if value is not None}
+
+
+def _names_in_events(schema: pa.Schema) -> list[str]:
+    """Return what an event calls its columns; a further one named as what makes a line an event is set apart, as those of others are."""
+    names: list[str] = []
+    for name in schema.names:
+        named = "ts_unix_ns" if name == "timestamp" else name
+        while name != "timestamp" and (named in EVENT_NAMES or (named != name and named in schema.names)):
+            named = f"extra_{named}"
+        names.append(named)
+    return names
 
 
 def _line(event: dict[str, Any]) -> str:
@@ -342,7 +388,7 @@ class Exported:
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
-        files = _tables_in(path) if path.is_dir() else [path]
+        files = [file for file in _tables_in(path) if not _is_beside(file)] if path.is_dir() else [path]
         if not files:
             msg = f"{path} holds neither a recording nor exported runs ({', '.join(f'.{form}' for form in TABLES)})"
             raise RecordingError(msg)
@@ -368,7 +414,9 @@ class Exported:
         path = self._runs[run_id][1]
         if kind == "episodes":
             path = episodes_path(path)
-            if not path.exists():  # somebody was given the steps alone
+            if (
+                not path.exists() or _kind_in(path) == "steps"
+            ):  # somebody was given the steps alone; that is another run's
                 return
         for batch in _batches(path):
             schema = unify(CORE[kind], [_ours(batch.schema, CORE[kind])])
@@ -398,8 +446,12 @@ def is_export(path: pathlib.Path) -> bool:
 
 
 def _tables_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    found = sorted(file for form in TABLES for file in folder.glob(f"*.{form}"))
-    return [file for file in found if not file.stem.endswith(".episodes")]
+    return sorted(file for form in TABLES for file in folder.glob(f"*.{form}"))
+
+
+def _is_beside(path: pathlib.Path) -> bool:
+    """Whether a file of this name is not the one of a run's steps: a run's id may end in ``.episodes`` too."""
+    return path.stem.endswith(".episodes") and _kind_in(path) != "steps"
 
 
 def _schema_of(path: pathlib.Path) -> pa.Schema:
@@ -423,7 +475,18 @@ def _run_in(path: pathlib.Path) -> RunRow:
     if metadata[_KIND] != b"steps":
         msg = f"{path} holds the episodes of a run; open the file of its steps, which lies beside it"
         raise RecordingError(msg)
-    return RunRow(**json.loads(metadata[_RUN]))
+    try:
+        held = _json.parse(metadata[_RUN].decode())
+        # What a newer version tells beside them is nothing that this one could use.
+        known = {field.name: held[field.name] for field in dataclasses.fields(RunRow) if field.name in held}
+        row = RunRow(**known)
+    except (*_json.UNREADABLE, TypeError) as error:
+        msg = f"{path} tells its run in a way that this version cannot read: {error}"
+        raise RecordingError(msg) from error
+    if not isinstance(row.run_id, str) or not isinstance(row.status, int) or not isinstance(row.config_json, str):
+        msg = f"{path} tells its run in a way that this version cannot read: {metadata[_RUN][:200]!r}"
+        raise RecordingError(msg)
+    return row
 
 
 def _batches(path: pathlib.Path) -> Iterator[pa.RecordBatch]:

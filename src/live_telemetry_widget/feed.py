@@ -6,11 +6,11 @@ A feed is written by one party (the hub's thread, or the reader of a recording) 
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from live_telemetry_widget import _json
 from live_telemetry_widget.bus import call_each
 from live_telemetry_widget.client import Generation, RunInfo, Traffic, run_state, run_status
 from live_telemetry_widget.curves import Curves
@@ -224,8 +224,8 @@ class RunFeed:
 
 def _config(text: str) -> dict[str, Any]:
     try:
-        config = json.loads(text) if text else {}
-    except ValueError:
+        config = _json.parse(text) if text else {}
+    except _json.UNREADABLE:
         return {}
     return config if isinstance(config, dict) else {}
 

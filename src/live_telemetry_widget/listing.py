@@ -7,6 +7,7 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING
 
+from live_telemetry_widget import _json
 from live_telemetry_widget.client import Generation, RunDetails, RunInfo, TrainerClient, run_state
 from live_telemetry_widget.errors import RunNotFoundError
 from live_telemetry_widget.feed import run_name
@@ -132,6 +133,6 @@ def card(told: Told) -> str:
 
 def _config_text(details: RunDetails) -> str:
     try:
-        return json.dumps(json.loads(details.config_json), indent=2, ensure_ascii=False)
-    except ValueError:
+        return json.dumps(_json.parse(details.config_json), indent=2, ensure_ascii=False)
+    except _json.UNREADABLE:
         return details.config_json

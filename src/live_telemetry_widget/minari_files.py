@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from live_telemetry_widget import _json
 from live_telemetry_widget.decode import as_array
 from live_telemetry_widget.errors import MissingPackageError, NoDataError, RecordingError
 from live_telemetry_widget.exports import Written
@@ -34,8 +35,8 @@ def write(frames: RunFrames, folder: pathlib.Path, about: Mapping[str, object]) 
     """Write the whole episodes of a run; ``minari.MinariDataset(folder / "data")`` reads them, in the order of ``run.episodes``.
 
     Numbers, and arrays of numbers of one shape, keep their values and their shape; other observations and actions are JSON texts. The
-    last observation is ``next_observation`` where the worker tells it, else that of the last step once more. An episode whose first steps
-    are missing, or some between, is left out and counted.
+    last observation is ``next_observation`` where the worker tells it, else that of the last step once more. An episode that lacks steps
+    (``complete`` is False in ``run.episodes``) is left out and counted.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def write(frames: RunFrames, folder: pathlib.Path, about: Mapping[str, object]) 
         msg = f"{folder} is there and not empty; give another path"
         raise RecordingError(msg)
     steps = frames.steps_table()
-    parts, left_out = _whole(steps)
+    parts, left_out = _whole(steps, frames.episodes_table())
     if not parts:
         msg = f"run {frames.run_id!r} has no whole episode to write ({left_out} lack steps)"
         raise NoDataError(msg)
@@ -114,13 +115,13 @@ def _said(steps: pa.Table, name: str) -> list[Any]:
     values: list[Any] = steps.column(name).to_pylist()
     if (steps.schema.field(name).metadata or {}).get(b"kind") != JSON_KIND[b"kind"]:
         return values
-    return [None if text is None else json.loads(text) for text in values]
+    return [None if text is None else _json.read(text) for text in values]
 
 
-def _whole(steps: pa.Table) -> tuple[list[slice], int]:
+def _whole(steps: pa.Table, episodes: pa.Table) -> tuple[list[slice], int]:
     """Return where the rows of each whole episode are, one after the other, and how many others there are."""
     if not steps.num_rows:
-        return [], 0
+        return [], episodes.num_rows
     changed = np.zeros(steps.num_rows - 1, bool)
     for name in _KEYS:
         column = steps.column(name)
@@ -130,8 +131,21 @@ def _whole(steps: pa.Table) -> tuple[list[slice], int]:
     edges = [0, *(np.flatnonzero(changed) + 1).tolist(), steps.num_rows]
     index = steps.column("step_index").to_numpy()
     slices = [slice(a, b) for a, b in itertools.pairwise(edges)]
-    whole = [s for s in slices if index[s.start] == 0 and index[s.stop - 1] == s.stop - s.start - 1]
-    return whole, len(slices) - len(whole)
+    # What an episode's record says of its length is known to the episodes alone. Steps may have come since that table was made.
+    complete = {
+        key for key, whole in zip(_named(episodes), episodes.column("complete").to_pylist(), strict=True) if whole
+    }
+    named = _named(steps.take([s.start for s in slices]))
+    whole = [
+        s
+        for s, key in zip(slices, named, strict=True)
+        if key in complete and index[s.start] == 0 and index[s.stop - 1] == s.stop - s.start - 1
+    ]
+    return whole, max(len(slices), episodes.num_rows) - len(whole)
+
+
+def _named(table: pa.Table) -> list[tuple[Any, ...]]:
+    return list(zip(*(table.column(name).to_pylist() for name in _KEYS), strict=True))
 
 
 def _observations(steps: pa.Table, parts: Sequence[slice]) -> _Values:

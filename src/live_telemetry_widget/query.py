@@ -16,7 +16,7 @@ both are held to ``tests/contract/query.json``.
     column:      name | `odd name`
 
 Where a value is missing, a comparison is neither true nor false, and the row is not selected; ``x is null`` (or ``x == null``) selects it.
-Numbers are calculated with as float64, ``%`` has the sign of its right side. Columns of JSON (``action``, ``observation``) are
+Integers are compared as what they are, up to 64 bits; numbers are calculated with as float64, ``%`` has the sign of its right side. Columns of JSON (``action``, ``observation``) are
 compared as what they hold: ``action == 2``, ``action == 'left'``; a document that is no string is compared with text as it is written.
 A time is compared with a text such as ``'2026-11-25T10:00:00Z'``. Texts are compared letter by letter, case counts.
 
@@ -37,6 +37,7 @@ live_telemetry_widget.errors.QueryError: there is no column 'outcom'; did you me
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
@@ -46,12 +47,15 @@ from live_telemetry_widget._expression import Call, Column, In, IsNull, Literal,
 from live_telemetry_widget.errors import QueryError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
 
     from live_telemetry_widget._expression import Node, Value
 
-#: Longest expression, in characters; how deep its brackets may be nested; and how many comparisons it may hold.
+#: Longest expression, in characters, and longest number; how deep its brackets may be nested; and how many comparisons it may hold.
 LONGEST: Final = 8_000
+LONGEST_NUMBER: Final = 300
 DEEPEST: Final = 50
 MOST: Final = 150
 
@@ -68,7 +72,7 @@ _MEANT: Final = {
 }  # fmt: skip
 _TOKEN: Final = re.compile(
     r"""\s*(?:
-        (?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)
+        (?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
       | (?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
       | (?P<odd>`[^`]+`)
       | (?P<word>[^\W\d]\w*)
@@ -95,7 +99,7 @@ class Query:
 
     text: str
     columns: tuple[str, ...]
-    _node: Node = dataclasses.field(repr=False)
+    _node: Node = dataclasses.field(repr=False, compare=False)
     _schema: pa.Schema = dataclasses.field(repr=False, compare=False)
     _run: _expression.Compiled = dataclasses.field(repr=False, compare=False)
 
@@ -113,9 +117,10 @@ class Query:
             It does not fit the columns of this table.
         """
         run = self._run
-        if any(_field(table.schema, name) != _field(self._schema, name) for name in self.columns):
-            run = _expression.build(self._node, table.schema, self.text)
-        return _expression.mask(run, table)
+        with _within_the_stack(self.text):
+            if any(_field(table.schema, name) != _field(self._schema, name) for name in self.columns):
+                run = _expression.build(self._node, table.schema, self.text)
+            return _expression.mask(run, table)
 
     def filter(self, table: pa.Table) -> pa.Table:
         """Return the rows that are selected; raises as :meth:`mask`."""
@@ -143,7 +148,8 @@ def compile(text: str, schema: pa.Schema) -> Query:  # noqa: A001 - the name tha
         `text` is no expression, names a column that is not there, or compares what cannot be compared.
     """
     node = parse(text)
-    return Query(text, tuple(_expression.columns(node)), node, schema, _expression.build(node, schema, text))
+    with _within_the_stack(text):
+        return Query(text, tuple(_expression.columns(node)), node, schema, _expression.build(node, schema, text))
 
 
 def parse(text: str) -> Node:
@@ -151,7 +157,17 @@ def parse(text: str) -> Node:
     if len(text) > LONGEST:
         msg = f"the expression is {len(text)} characters long; {LONGEST} is the most"
         raise QueryError(msg, text[:60], 0)
-    return _Parser(text).whole()
+    with _within_the_stack(text):
+        return _Parser(text).whole()
+
+
+@contextlib.contextmanager
+def _within_the_stack(text: str) -> Iterator[None]:
+    try:
+        yield
+    except RecursionError:
+        msg = "the expression is nested deeper than calls may be where it is used; give it fewer brackets"
+        raise QueryError(msg, text, 0) from None
 
 
 def outcomes_in(text: str) -> list[str]:
@@ -273,7 +289,7 @@ class _Parser:
         while self._is("not"):
             signs.append(self._take().at)
         node = self._comparison()
-        for at in reversed(signs):
+        for at in reversed(_few(signs)):
             node = Call(at, "not", node)
         return node
 
@@ -335,7 +351,7 @@ class _Parser:
         while self._is("-"):
             signs.append(self._take().at)
         node = self._primary()
-        for at in reversed(signs):
+        for at in reversed(_few(signs)):
             node = Call(at, "-", node)
         return node
 
@@ -364,6 +380,8 @@ class _Parser:
     def _value(self) -> Literal | None:
         token = self._token
         if token.kind == "number":
+            if len(token.text) > LONGEST_NUMBER:
+                self._fail(f"a number of {len(token.text)} characters; {LONGEST_NUMBER} is the most", token.at)
             whole = token.text.isdigit()
             value: Value = int(token.text) if whole else float(token.text)
         elif token.kind == "text":
@@ -374,6 +392,11 @@ class _Parser:
             return None
         self._take()
         return Literal(token.at, value)
+
+
+def _few(signs: list[int]) -> list[int]:
+    """Return one or two of signs that undo each other, or none; the last, where an error would be told of."""
+    return signs[-2 + len(signs) % 2 :]
 
 
 def _negated(negated: bool, at: int, node: Node) -> Node:  # noqa: FBT001 - the one thing it is about

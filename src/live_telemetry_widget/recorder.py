@@ -166,7 +166,7 @@ class _Recorder:
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = DirectoryLock(path, "record into another directory, or end that first")
         try:
             self._store = Store.open(path)

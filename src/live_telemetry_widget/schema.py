@@ -30,6 +30,9 @@ TIMESTAMP: Final = pa.timestamp("ns", tz="UTC")
 #: Marks a text column that holds JSON documents (a further column whose values are objects, or do not share a type).
 JSON_KIND: Final = {b"kind": b"json"}
 
+#: What makes an event of a worker's line, so that no further field can have these names: it gets ``extra_`` before it.
+EVENT_NAMES: Final = frozenset({"type", "ts_unix_ns"})
+
 #: A step as sent. Identity is (run_id, worker_id, agent_id, episode, step_index); ``seq_id`` only serves to resume.
 STEPS: Final = pa.schema(
     [

@@ -528,15 +528,21 @@ class _RecordedFeed(RunFeed):
         self.details = RunDetails(row.config_json, 0, 0, ended=info.state.ended)
         self.finished = info.state.ended
         self.read_all = False
-        self._reading = threading.Lock()
+        # Those who listen are called while it is read, and may ask for the data: they see it as far as it is here.
+        self._reading = threading.RLock()
+        self._begun = False
 
     @property
     def frames(self) -> RunFrames:
         """All that is recorded, read at the first question."""
         if not self.read_all:
             with self._reading:
-                if not self.read_all:
-                    self._read()
+                if not self.read_all and not self._begun:
+                    self._begun = True
+                    try:
+                        self._read()
+                    finally:
+                        self._begun = False
                     self.read_all = True
         return self._frames
 

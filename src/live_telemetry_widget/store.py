@@ -27,6 +27,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import logging
 import threading
 from itertools import starmap
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
@@ -60,6 +61,8 @@ __all__ = [
     "Store",
     "not_found",
 ]
+
+_LOG: Final = logging.getLogger(__name__)
 
 _RUN_COLUMNS: Final = (
     "run_id, status, digest, config_json, created_at, updated_at, last_heartbeat, failure_reason, record_seq"
@@ -167,6 +170,8 @@ class Store:
         #: Where each run stands that was written to since the store was opened.
         self._tails: dict[tuple[str, Kind], _Tail] = {}
         self._due: set[tuple[str, Kind]] = set()
+        #: Whose chunks could not be merged, until their rows are replaced or the store is opened again.
+        self._unmerged: set[tuple[str, Kind]] = set()
 
     @classmethod
     def open(cls, data_dir: str | os.PathLike[str], *, read_only: bool = False, durable: bool = False) -> Self:
@@ -281,7 +286,8 @@ class Store:
                 tail.pieces.append(piece)
                 chunks.append(Chunk(piece.first_seq, piece.rows, data))
             tail.last_seq = last
-            self._due.add((item.run_id, item.kind))
+            if (item.run_id, item.kind) not in self._unmerged:
+                self._due.add((item.run_id, item.kind))
         return Committed(item.run_id, item.kind, first, last, batch, chunks)
 
     @staticmethod
@@ -320,15 +326,25 @@ class Store:
         with self._write_lock:
             while self._due and (limit is None or merged < limit):
                 key = next(iter(self._due))
-                with self._transaction() as writer:
-                    tail = self._tail(writer, key)
-                    at = _chunks.due(tail.pieces)
-                    if at is None:
-                        self._due.discard(key)
-                        continue
-                    self._merge(writer, key, tail, at)
-                merged += 1
+                try:
+                    merged += self._merge_due(key)
+                except (pa.ArrowException, ValueError, MemoryError):
+                    # The rows are there, in more chunks than they need; the other runs are merged as ever.
+                    self._due.discard(key)
+                    self._unmerged.add(key)
+                    _LOG.exception("chunks of %s of run %r cannot be merged, and stay as they are", key[1], key[0])
         return merged
+
+    def _merge_due(self, key: tuple[str, Kind]) -> int:
+        """Merge chunks of a run where enough of them are small; return whether there were."""
+        with self._transaction() as writer:
+            tail = self._tail(writer, key)
+            at = _chunks.due(tail.pieces)
+            if at is None:
+                self._due.discard(key)
+                return 0
+            self._merge(writer, key, tail, at)
+            return 1
 
     def _merge(self, writer: sqlite3.Connection, key: tuple[str, Kind], tail: _Tail, at: int) -> None:
         first = tail.pieces[at].first_seq
@@ -346,6 +362,7 @@ class Store:
             for kind, batches in rows.items():
                 writer.execute("DELETE FROM chunks WHERE run_id = ? AND kind = ?", (run_id, kind))
                 self._tails[run_id, kind] = _Tail(0, [])
+                self._unmerged.discard((run_id, kind))
                 for batch in batches:
                     self._insert(writer, Pending(run_id, kind, [batch]))
 
@@ -357,6 +374,7 @@ class Store:
                 writer.executemany(f"DELETE FROM {table} WHERE run_id = ?", names)  # noqa: S608 - constants
             self._tails.clear()
             self._due.clear()
+            self._unmerged.clear()
 
     def shrink(self) -> int:
         """Give what deleted runs have left back to the file system; return how many bytes that were.

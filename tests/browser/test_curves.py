@@ -25,6 +25,16 @@ view
 """
 SELECTED = 'print("selected", json.dumps(view.selection["episode"]))'
 EPISODES = 300
+#: How many points of a canvas have a colour.
+PAINTED = """(canvas, colour) => {
+    const [r, g, b] = colour.match(/\\d+/g).map(Number);
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let found = 0;
+    for (let i = 0; i < data.length; i += 4) {
+        found += data[i] === r && data[i + 1] === g && data[i + 2] === b && data[i + 3] > 200;
+    }
+    return found;
+}"""
 
 
 def selected(notebook: NotebookPage) -> Any:
@@ -127,4 +137,12 @@ def test_curves_of_agents_and_of_a_live_run_are_read_looked_at_closer_and_opened
     notebook.wait(lambda: curve.get_attribute("data-zoomed") == "false", "everything again")
     page.keyboard.press("Home")
     notebook.wait(lambda: readout.inner_text().startswith("episodes 0\u2013"), "the first ones under the cursor")
+    # Where colours are forced, the curve has one of those.
+    page.emulate_media(forced_colors="active")
+    forced = page.evaluate("""() => {
+        document.body.append(Object.assign(document.createElement("i"), { id: "probe", style: "color: LinkText" }));
+        return getComputedStyle(document.querySelector("#probe")).color;
+    }""")
+    notebook.wait(lambda: curve.locator("canvas").first.evaluate(PAINTED, forced) > 100, "a curve in a forced colour")
+    notebook.shot("curves-forced")
     assert not [line for line in notebook.console if "pageerror" in line], notebook.console

@@ -193,6 +193,25 @@ def test_states_are_compared_and_without_them_observations() -> None:
     assert (answer["step"], answer["what"]) == (1, "state")
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "step"),
+    [
+        ([[0, 0], [0, 1]], [[0, 0], [1, 1]], 1),
+        ([[0, 0], [0, 1]], [[0.0, 0.0], [0.0, 1.0]], None),
+        ([[0, 0], [0, 1]], [[0.0, 0.0], [0.0, 1.5]], 1),
+        ([[0, 0], [0, 1]], [{"x": 0}, {"x": 1}], 0),
+        ([0, 1], [0.0, 1.0], None),
+        ([[[0], [1]], [[2]]], [[[0], [1]], [[3]]], 1),
+    ],
+)
+def test_states_may_be_lists(left: list[Any], right: list[Any], step: int | None) -> None:
+    def of(episode: int, states: list[Any]) -> list[dict[str, Any]]:
+        return [{"episode": episode, "step_index": i, "action": 0, "state": s} for i, s in enumerate(states)]
+
+    answer, _ = View([*of(0, left), *of(1, right)]).ask("ask_difference", row=0, other=1)
+    assert (answer["kind"], answer["step"]) == ("answer", step)
+
+
 def test_the_difference_of_long_episodes_is_found_behind_the_first_block_and_a_gap_is_none() -> None:
     events = [{"episode": e, "step_index": i, "action": 0} for e in (0, 1) for i in range(9_000) if (e, i) != (1, 50)]
     view = View(events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import warnings
@@ -9,24 +10,35 @@ from typing import TYPE_CHECKING, Any
 
 import minari
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 import live_telemetry_widget as ltw
-from live_telemetry_widget import exports
+from live_telemetry_widget import batches, exchange, exports, frames, normalize
 from live_telemetry_widget.errors import MissingPackageError, NoDataError, RecordingError
+from live_telemetry_widget.proto import trainer_pb2
+from live_telemetry_widget.store import RunRow
 from tests.support.runs import played, run_of
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="module")
 def lake() -> Iterator[ltw.Run]:
     with run_of(played("--env", "FrozenLake-v1", "--episodes", "6")) as run:
         yield run
+
+
+def frames_of(count: int, run_id: str = "r", **more: Any) -> frames.RunFrames:
+    """Return a run of an episode of so many steps."""
+    made = frames.RunFrames(run_id)
+    events = [{"type": "step", "episode": 0, "step_index": i, "reward": 1.0, **more} for i in range(count)]
+    made.append_steps(normalize.steps_from_events(events, run_id=run_id).batch)
+    return made
 
 
 def load(path: pathlib.Path) -> minari.MinariDataset:
@@ -78,6 +90,26 @@ def test_an_episode_that_lacks_steps_is_left_out_and_counted(tmp_path: pathlib.P
     assert not (tmp_path / "none-v0").exists()
 
 
+def test_an_episode_whose_end_is_missing_is_left_out(tmp_path: pathlib.Path) -> None:
+    made = frames_of(8, observation=0.5)
+    whole = [{"type": "step", "episode": 1, "step_index": i, "reward": 1.0, "observation": 0.5} for i in range(3)]
+    made.append_steps(normalize.steps_from_events(whole, run_id="r").batch)
+    records = [{"type": "episode", "episode": n, "steps": s, "total_reward": 1.0} for n, s in ((0, 10), (1, 3), (2, 4))]
+    made.append_episodes(normalize.episodes_from_events(records, run_id="r").batch)
+    written = exchange.export(made, RunRow("r", 7), tmp_path / "lake-v0", "minari")
+    assert (written.steps, written.episodes, written.left_out) == (3, 1, 2)
+    assert [len(episode.rewards) for episode in load(tmp_path / "lake-v0").iterate_episodes()] == [3]
+
+
+def test_an_action_that_is_no_json_is_written_as_the_text_it_is(tmp_path: pathlib.Path) -> None:
+    made = frames.RunFrames("r")
+    raw = [trainer_pb2.RunStep(run_id="r", step_index=i, action_json=text) for i, text in enumerate(("left", "2"))]
+    made.append_steps(normalize.steps_from_messages(raw).batch)
+    exchange.export(made, RunRow("r", 7), tmp_path / "lake-v0", "minari")
+    [episode] = load(tmp_path / "lake-v0").iterate_episodes()
+    assert [json.loads(text) for text in episode.actions] == ["left", 2]
+
+
 def test_without_minari_it_is_said_what_is_missing(
     lake: ltw.Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +142,7 @@ def test_a_dataset_for_hugging_face(lake: ltw.Run, tmp_path: pathlib.Path, monke
         pq.read_table(folder / "episodes" / "train-00000.parquet")["steps"].to_pylist()
         == lake.episodes["steps"].tolist()
     )
-    with pytest.raises(RecordingError, match="holds a dataset already"):
+    with pytest.raises(RecordingError, match="there and not empty"):
         lake.export(folder, format="huggingface")
 
 
@@ -136,3 +168,132 @@ def test_a_format_that_is_none_is_refused(lake: ltw.Run, tmp_path: pathlib.Path)
     blocked.touch()
     with pytest.raises(RecordingError, match="cannot be written"):
         lake.export(blocked / "run.csv")
+
+
+# -- what stays here ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow", "csv", "jsonl", "huggingface"])
+def test_environment_variables_are_in_no_export(tmp_path: pathlib.Path, form: str) -> None:
+    config = {"run_name": "n", "arguments": ["--lr", "1"], "environment": {"API_KEY": "tell-nobody"}}
+    row = RunRow("r", 7, config_json=json.dumps(config))
+    written = exchange.export(frames_of(2), row, tmp_path / "out", form)
+    assert not any(b"tell-nobody" in path.read_bytes() for path in written.paths)
+    if form in exports.TABLES:
+        named = (tmp_path / "out").rename(tmp_path / f"out.{form}")
+        with ltw.open(named) as recording:
+            assert recording.run("r").info.config == {"run_name": "n", "arguments": ["--lr", "1"]}
+
+
+# -- lines that are events ---------------------------------------------------------------------------------------------
+
+
+def lines_of(made: frames.RunFrames) -> list[dict[str, Any]]:
+    """Return the steps' lines of a run."""
+    out = io.StringIO()
+    exports.write_lines(exchange.InMemory(made), RunRow("r", 7), out)
+    return [json.loads(line) for line in out.getvalue().splitlines()[1:]]
+
+
+def test_a_further_field_named_as_what_makes_an_event_is_set_apart() -> None:
+    said = {"type": "dagger", "ts_unix_ns": "noon", "extra_type": 1}
+    message = trainer_pb2.RunStep(run_id="r", extras_json=json.dumps(said))
+    message.timestamp.FromNanoseconds(7)
+    normalized = normalize.steps_from_messages([message]).batch
+    assert {"extra_type", "extra_ts_unix_ns", "extra_extra_type"} < set(normalized.schema.names)
+    assert json.loads(normalize.step_messages(normalized)[0].extras_json) == said
+    sent = frames_of(1).steps_table().combine_chunks().to_batches()[0]
+    for name, value in said.items():
+        sent = sent.append_column(name, pa.array([value]))
+    received = batches.decode(batches.encode(sent), "steps", "r").batch
+    assert {"extra_extra_type", "extra_ts_unix_ns", "extra_type"} < set(received.schema.names)
+    # A recording of an older version may hold them under their own names.
+    for batch in (normalized, received, sent):
+        made = frames.RunFrames("r")
+        made.append_steps(batch)
+        [line] = lines_of(made)
+        assert line["type"] == "step"
+        assert line.get("ts_unix_ns") in (7, None)
+        assert sorted(str(line[name]) for name in line if name.startswith("extra_")) == ["1", "dagger", "noon"]
+        assert normalize.steps_from_events([line], run_id="r").batch.num_rows == 1
+
+
+def test_rewards_that_json_has_no_word_for_are_read_again() -> None:
+    rewards = [float("inf"), float("-inf"), float("nan"), 0.5]
+    made = frames.RunFrames("r")
+    events = [{"type": "step", "episode": 0, "step_index": i, "reward": r, "loss": r} for i, r in enumerate(rewards)]
+    made.append_steps(normalize.steps_from_events(events, run_id="r").batch)
+    lines = lines_of(made)
+    assert [line["reward"] for line in lines] == ["Infinity", "-Infinity", "NaN", 0.5]
+    assert [line["loss"] for line in lines] == [None, None, None, 0.5]
+    again = normalize.steps_from_events(lines, run_id="r").batch
+    assert str(again.column("reward").to_pylist()) == str(rewards)
+
+
+# -- one beside another ------------------------------------------------------------------------------------------------
+
+
+def test_an_export_that_was_killed_leaves_nothing_for_the_next(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "_SHARD_ROWS", 1)
+    monkeypatch.setattr(exports, "_GROUP_ROWS", 1)
+    monkeypatch.setattr(exchange, "_ROWS", 1)
+    folder = tmp_path / "data"
+
+    def write(count: int, progress: Callable[[int], object]) -> exports.Written:
+        return exchange.write_dataset(exchange.InMemory(frames_of(count)), RunRow("r", 7), folder, {}, progress)
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(6, stop)
+    assert list(tmp_path.iterdir()) == []
+    # Killed, so that it could not even clean up.
+    left = tmp_path / "data.part" / "steps" / "train-00005.parquet"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    folder.mkdir()
+    written = write(2, lambda _: None)
+    assert list(tmp_path.iterdir()) == [folder]
+    assert {path for path in folder.rglob("*") if path.is_file()} == {*written.paths}
+    assert pl.read_parquet(folder / "steps" / "*.parquet").height == written.steps == 2
+    with pytest.raises(RecordingError, match="there and not empty"):
+        write(2, lambda _: None)
+
+
+@pytest.mark.parametrize("form", exports.TABLES)
+def test_a_run_whose_id_ends_as_a_file_of_episodes_does(tmp_path: pathlib.Path, form: exports.Format) -> None:
+    def write(run_id: str, name: str) -> None:
+        exchange.export(frames_of(2, run_id), RunRow(run_id, 7), tmp_path / f"{name}.{form}")
+
+    write("a.episodes", "a.episodes")
+    write("b", "b")
+    with ltw.open(tmp_path) as recording:
+        assert sorted(recording.runs()["run_id"]) == ["a.episodes", "b"]
+        assert len(recording.run("a.episodes").steps) == 2
+    with pytest.raises(RecordingError, match="holds the steps of an exported run, where episodes are to be written"):
+        write("a", "a")
+    with pytest.raises(RecordingError, match="holds the episodes of an exported run, where steps are to be written"):
+        write("b.episodes", "b.episodes")
+    write("b", "b")
+
+
+def test_an_export_of_a_newer_version_is_read_as_far_as_it_is_known(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "r.parquet"
+    exchange.export(frames_of(2), RunRow("r", 7), path)
+    table = pq.read_table(path)
+
+    def tell(run: object) -> None:
+        about = {**table.schema.metadata, b"live_telemetry_widget.run": json.dumps(run).encode()}
+        pq.write_table(table.replace_schema_metadata(about), path)
+
+    tell({"run_id": "r", "status": 7, "mood": "good"})
+    with ltw.open(path) as recording:
+        assert len(recording.run("r").steps) == 2
+    wrong: list[object] = [{"status": 7}, {"run_id": ["r"], "status": 7}, 3, None, "r"]
+    for run in wrong:
+        tell(run)
+        with pytest.raises(RecordingError, match="a way that this version cannot read"):
+            ltw.open(path)

@@ -37,6 +37,22 @@ def test_largest_list_and_chain_are_taken() -> None:
     assert query.compile(" or ".join(["steps == 2"] * 140), TABLE.schema).filter(TABLE).num_rows == 1
 
 
+def test_long_chains_are_taken_wherever_they_are_asked() -> None:
+    def deep(frames: int, text: str) -> list[int]:
+        if frames:
+            return deep(frames - 1, text)
+        made = query.compile(text, TABLE.schema)
+        assert made == query.compile(text, TABLE.schema)
+        return [at for at, held in enumerate(made.mask(TABLE).to_pylist()) if held]
+
+    assert deep(400, "steps < " + " + ".join(["1"] * 440)) == deep(0, "steps < 440")
+    assert deep(400, " or ".join(["steps < 2"] * 140)) == deep(0, "steps < 2")
+    assert deep(400, "not " * 440 + "steps < 2") == deep(0, "steps < 2")
+    assert deep(400, "steps < " + "- " * 440 + "10") == deep(0, "steps < 10")
+    with pytest.raises(QueryError, match="fewer brackets"):
+        deep(800, "(" * 48 + "steps < 2" + ")" * 48)
+
+
 def test_a_table_whose_types_have_changed() -> None:
     made = query.compile("steps < 2 and who == 'a'", TABLE.schema)
     later = pa.table({"who": ["a", "a"], "steps": [1.5, 2.5]})

@@ -271,6 +271,20 @@ async def test_subscribers_read_from_memory_and_from_the_file_alike(tmp_path: pa
     await log.close()
 
 
+async def test_a_reader_that_is_behind_is_given_many_small_commits_as_one_chunk(log: DurableLog) -> None:
+    for number in range(50):
+        await log.append("r", "steps", steps(10 if number % 2 else 1))
+    chunk = await log.chunk_after("r", "steps", 0)
+    assert (chunk.first_seq, chunk.rows) == (1, 275)
+    part = await log.chunk_after("r", "steps", 5)  # in the middle of a commit
+    assert part.after(5).column("seq_id").to_pylist() == list(range(6, 276))
+    assert part.after(5).equals(chunk.after(0).slice(5))
+    stored = [log.store.find_chunk("r", "steps", at) for at in range(275)]
+    assert all(chunk.after(at).slice(0, 1).equals(held.after(at).slice(0, 1)) for at, held in enumerate(stored) if held)
+    newest = await log.chunk_after("r", "steps", 265)
+    assert (newest.first_seq, newest.rows) == (266, 10)
+
+
 async def test_publishers_are_held_back_while_too_much_waits(tmp_path: pathlib.Path) -> None:
     log = DurableLog(Store.open(tmp_path), max_pending=1_000)
     commit = log.append("r", "steps", steps(100))

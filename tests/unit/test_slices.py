@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -13,8 +15,10 @@ import pytest
 
 import live_telemetry_widget as ltw
 from live_telemetry_widget import normalize
-from live_telemetry_widget.decode import StepFrame
+from live_telemetry_widget.client import RunDetails
+from live_telemetry_widget.decode import StepFrame, as_array
 from live_telemetry_widget.errors import NoDataError, QueryError, RunNotFoundError
+from live_telemetry_widget.feed import Link, RunFeed
 from live_telemetry_widget.store import RunRow, Store
 from tests.support.runs import played, run_of
 
@@ -274,6 +278,28 @@ def test_anything_else_is_text_as_sent(observations: list[Any]) -> None:
 # -- beside the rows ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("values", "rounds"),
+    [
+        ([2**53 + 1, 0.5], True),
+        ([[2**53 + 1, 1], [0.5, 2]], True),
+        ([[[2**63 + 1]], [[-1]]], True),
+        ([2**53, 0.5], False),
+        ([2**60, 0.5], False),
+        ([1e300, 3], False),
+        ([2**53 + 1, 1], False),
+    ],
+)
+def test_an_array_rounds_no_integer(values: list[Any], rounds: bool) -> None:  # noqa: FBT001 - a parameter of the cases
+    found = as_array(values)
+    assert (found is None) is rounds
+    if found is not None:
+        assert found.tolist() == values
+    texts = [json.dumps(value) for value in values]
+    seen = StepFrame({"observation": texts}).obs
+    assert list(seen) == texts if rounds else isinstance(seen, np.ndarray)
+
+
 def test_info(sample: ltw.Run) -> None:
     info = sample.info
     assert (info.run_id, info.game, info.seed, info.policy) == ("r", "FrozenLake-v1", 3, "train")
@@ -340,6 +366,64 @@ def test_what_cannot_be_played_again_says_why() -> None:
     both = [{**step, **payload, "step_index": i, "episode_seed": i} for i in (0, 1)]
     with run_of(both) as run, pytest.raises(NoDataError, match=r"several seeds: \[0, 1\]"):
         run.seed_for(0)
+
+
+def of_config(config: dict[str, Any], **more: Any) -> ltw.Run:
+    """Return a run of one episode of one step that was submitted with a config."""
+    feed = RunFeed("r", Link("live"))
+    step = {"type": "step", "episode": 0, "step_index": 0, "reward": 1.0, "action": 0, "episode_seed": 1}
+    feed.frames.append_steps(normalize.steps_from_events([{**step, **more}], run_id="r").batch)
+    feed.details = RunDetails(json.dumps(config), 1, 0, ended=True)
+    feed.finished = True
+    return ltw.Run(feed)
+
+
+@pytest.mark.parametrize("variables", [{}, {"WANDB_API_KEY": "secret"}])
+def test_environment_variables_are_not_taken_for_the_game(variables: dict[str, str]) -> None:
+    submitted = {"environment": variables, "arguments": ["--env", "CartPole-v1"]}
+    run = of_config(submitted)
+    assert run.info.game == "CartPole-v1"
+    assert "gymnasium.make('CartPole-v1')" in run.reproduce(0)
+    told = {"environment": variables, "metadata": {"worker": {"config": {"environment": "Acrobot-v1", "seed": "²"}}}}
+    assert (of_config(told).info.game, of_config(told).info.seed) == ("Acrobot-v1", None)
+    assert of_config({"environment": "Acrobot-v1"}).info.game == "Acrobot-v1"
+
+
+def test_text_from_the_wire_is_never_code_of_the_snippet() -> None:
+    code = "render_mode=[print('run')][0], sutton_barto_reward"
+    options = {code: False, "class": 1, "gravity": float("inf"), "render_mode": "'), print('run'), ('"}
+    run = of_config({"metadata": {"worker": {"config": {"game_id": "CartPole-v1", "env_kwargs": options}}}})
+    tree = ast.parse(run.reproduce(0))
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert calls == {"gymnasium.make", "env.reset", "env.step", "float", "env.close", "abs", "bool"}
+    make = next(n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "gymnasium.make")
+    named = {argument.arg: ast.unparse(argument.value) for argument in make.keywords}
+    assert set(named) == {"gravity", "render_mode", None}
+    assert (named["gravity"], ast.literal_eval(named[None])) == ("inf", {code: False, "class": 1})
+    assert "from math import inf, nan" in ast.unparse(tree)
+    raw = of_config({"metadata": {"game_id": "CartPole-v1"}}, action=None)
+    with pytest.raises(NoDataError, match="1 of its 1 actions are not told"):
+        raw.reproduce(0)
+    assert "actions = ['left']" in of_config({"metadata": {"game_id": "CartPole-v1"}}, action="left").reproduce(0)
+
+
+def test_who_listens_to_a_recording_may_ask_for_its_data(tmp_path: pathlib.Path) -> None:
+    events = [{"type": "step", "episode": 0, "step_index": i, "reward": 1.0, "agent_id": "a"} for i in range(3)]
+    with Store.open(tmp_path) as store:
+        store.commit([], [RunRow("r", 7, created_at=1)])
+        store.append("r", "steps", [normalize.steps_from_events(events, run_id="r").batch])
+    with ltw.open(tmp_path) as recording:
+        run = recording.run("r")
+        asked: list[list[str]] = []
+        run.listen(lambda: asked.append(run.agents))
+        found: list[int] = []
+        # In a thread that would not keep the tests from going on, if it waited for itself.
+        reading = threading.Thread(target=lambda: found.append(len(run.steps)), daemon=True)
+        reading.start()
+        reading.join(timeout=60)
+        assert found == [3]
+        assert asked
+        assert asked[-1] == ["a"]
 
 
 # -- several runs ------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,27 @@ def test_a_table_of_everything_is_kept_only_while_somebody_does(place: pathlib.P
             gc.collect()
             assert (gone() is not None) is kept
     assert files(place)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no forks")
+def test_what_a_fork_forgets_is_its_parents_still(place: pathlib.Path) -> None:
+    """In a process of its own, which alone may be forked: this one has threads."""
+    script = textwrap.dedent("""
+        import gc, os
+        import pyarrow as pa
+        from live_telemetry_widget._spill import Folder
+        spilled = Folder().write(pa.record_batch({"a": [1, 2]}))
+        pid = os.fork()
+        if not pid:
+            del spilled
+            gc.collect()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        print(spilled.read().num_rows)
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("2\n", "")
+    assert files(place) == []
 
 
 def test_a_file_that_somebody_removed_is_an_error_that_says_so(place: pathlib.Path) -> None:

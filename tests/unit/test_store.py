@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,9 @@ from live_telemetry_widget.store import Mark, OutOfOrderError, Pending, RunRow, 
 def steps(rewards: Any, **extras: Any) -> Any:
     events = [{"type": "step", "episode": 0, "step_index": i, "action": 1, "reward": r} for i, r in enumerate(rewards)]
     return normalize.steps_from_events([event | extras for event in events], run_id="r").batch
+
+
+STEP = [{"type": "step", "episode": 0, "step_index": 0, "reward": 1.0}]
 
 
 def rewards(batches: Any) -> Any:
@@ -251,6 +256,50 @@ def test_threads_share_a_store(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_run_whose_chunks_cannot_be_merged_keeps_no_other_from_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    combine = _arrow.combine
+
+    def failing(core: pa.Schema, batches: Any) -> pa.RecordBatch:
+        if len(batches) > 1 and batches[0].column("run_id")[0].as_py() == "a":
+            msg = "unlike"
+            raise pa.ArrowInvalid(msg)
+        return combine(core, batches)
+
+    monkeypatch.setattr(_arrow, "combine", failing)
+    for _ in range(40):
+        made = [steps([1.0, 2.0]), normalize.steps_from_events(STEP, run_id="b").batch]
+        made[0] = made[0].set_column(
+            0, made[0].schema.field(0), pa.array(["a", "a"]).cast(made[0].schema.field(0).type)
+        )
+        store.commit([Pending("a", "steps", made[:1]), Pending("b", "steps", made[1:])])
+        store.compact()
+    assert [len(list(store.read(run_id, "steps"))) for run_id in "ab"] == [40, 5]
+    assert [len(rewards(store.read(run_id, "steps"))) for run_id in "ab"] == [80, 40]
+    assert [record.getMessage() for record in caplog.records] == [
+        "chunks of steps of run 'a' cannot be merged, and stay as they are"
+    ]
+    monkeypatch.undo()
+    store.replace("a", {"steps": [steps([1.0])] * 40})
+    store.compact()
+    assert len(list(store.read("a", "steps"))) < 10
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are of POSIX")
+def test_what_a_store_makes_is_its_users_alone_and_what_was_there_is_left_as_it_is(tmp_path: pathlib.Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir(mode=0o755)
+    for folder, mode in ((tmp_path / "new", 0o700), (there, 0o755)):
+        with Store.open(folder) as held:
+            held.append("r", "steps", [steps([1.0])])
+            assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+        assert stat.S_IMODE(folder.stat().st_mode) == mode
+    (there / FILE_NAME).chmod(0o644)
+    Store.open(there).close()
+    assert stat.S_IMODE((there / FILE_NAME).stat().st_mode) == 0o644
 
 
 def test_a_closed_recording_is_one_plain_file_and_opening_it_creates_nothing(tmp_path: pathlib.Path) -> None:

@@ -367,7 +367,7 @@ class Dispatcher:
 
 
 def _start(command: list[str], environment: dict[str, str], log: pathlib.Path) -> subprocess.Popen[bytes]:
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(  # noqa: S603 - what this is for; who may ask for it is checked before
             command,

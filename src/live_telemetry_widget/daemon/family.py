@@ -121,7 +121,7 @@ class Family:
             "pid": self.process.pid if self.process else 0,
             "started": self.process.started if self.process else "",
         }
-        self.record.parent.mkdir(parents=True, exist_ok=True)
+        self.record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = self.record.with_suffix(".new")
         fresh.write_text(json.dumps(held), encoding="utf-8")
         fresh.replace(self.record)

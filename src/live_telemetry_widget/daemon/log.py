@@ -12,6 +12,7 @@ import bisect
 import collections
 import concurrent.futures
 import dataclasses
+import itertools
 import logging
 import sqlite3
 import threading
@@ -21,8 +22,9 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from live_telemetry_widget import _arrow
+from live_telemetry_widget import _arrow, _chunks
 from live_telemetry_widget.errors import ClosedError
+from live_telemetry_widget.schema import CORE
 from live_telemetry_widget.store import Chunk, Committed, Kind, Mark, OutOfOrderError, Pending, RunRow, Store
 
 if TYPE_CHECKING:
@@ -37,6 +39,11 @@ _MAX_PENDING: Final = 64 * 1024 * 1024
 #: So many bytes of what was committed last stay in memory, for the subscribers that keep up.
 _MAX_RECENT: Final = 64 * 1024 * 1024
 _READERS: Final = 4
+#: A reader that is behind by so many commits is given them joined: a message costs it some hundred times what a row does.
+_BEHIND: Final = 8
+#: So many are joined at most, while they have fewer rows than this.
+_JOIN: Final = 256
+_JOIN_ROWS: Final = 4_096
 #: Batches of fewer rows are joined when they are committed together.
 _LARGE: Final = 4_096
 
@@ -88,6 +95,24 @@ class _Recent:
         if not held or held[0].first_seq > since_seq + 1:
             return None
         return held[bisect.bisect_right(held, since_seq, key=lambda committed: committed.last_seq)]
+
+    def many_after(self, key: _Key, since_seq: int) -> list[pa.RecordBatch]:
+        """Return the next small batches after `since_seq`, when there are many; otherwise none."""
+        held = self._held.get(key, [])
+        at = bisect.bisect_right(held, since_seq, key=lambda committed: committed.last_seq)
+        found: list[pa.RecordBatch] = []
+        rows = 0
+        for committed in itertools.islice(held, at, at + _JOIN):
+            rows += committed.batch.num_rows
+            if rows > _JOIN_ROWS:
+                break
+            found.append(committed.batch)
+        return found if len(found) > _BEHIND else []
+
+
+def _joined(kind: Kind, first_seq: int, found: list[pa.RecordBatch]) -> Chunk:
+    batch = _arrow.combine(CORE[kind], found)
+    return Chunk(first_seq, batch.num_rows, _chunks.encode(batch, merged=False))
 
 
 def _weight(committed: Committed) -> int:
@@ -284,7 +309,9 @@ class DurableLog:
                 return await self._loop.run_in_executor(self._readers, chunk.after, since_seq)
 
     async def chunk_after(self, run_id: str, kind: Kind, since_seq: int) -> Chunk:
-        """Return the chunk that holds the next row after `since_seq`, as it is stored; wait until there is one.
+        """Return a chunk that holds the next row after `since_seq`; wait until there is one.
+
+        As it is stored; small ones that were committed lately come joined to a reader that is behind.
 
         Raises
         ------
@@ -296,6 +323,9 @@ class DurableLog:
             await self._reach(key, since_seq)
             recent = self._recent.after(key, since_seq)
             if recent is not None:
+                many = self._recent.many_after(key, since_seq)
+                if many:
+                    return await self._loop.run_in_executor(self._readers, _joined, kind, recent.first_seq, many)
                 chunks = recent.chunks
                 return chunks[bisect.bisect_right(chunks, since_seq + 1, key=lambda chunk: chunk.first_seq) - 1]
             chunk = await self._read(key, since_seq)

@@ -137,7 +137,7 @@ class _Parts(NamedTuple):
 
 def _make_folder(path: str | os.PathLike[str]) -> pathlib.Path:
     folder = pathlib.Path(path).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 

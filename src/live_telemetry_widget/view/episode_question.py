@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from live_telemetry_widget.schema import TEXT
+from live_telemetry_widget.schema import TEXT, common_type
 from live_telemetry_widget.view import encode
 from live_telemetry_widget.view.artist import steps_of
 from live_telemetry_widget.view.ask import BadQuestionError
@@ -152,6 +152,15 @@ def answer_difference(view: View, ask: Ask) -> tuple[dict[str, Any], Sequence[by
     return found, []
 
 
+def _comparable(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return a column as values of a kind that Arrow compares; lists, which it does not, as their JSON."""
+    if column.type != kind and not (pa.types.is_list(column.type) and kind == TEXT):
+        column = column.cast(kind)
+    if not pa.types.is_list(column.type):
+        return column
+    return pa.chunked_array([pa.array([v if v is None else json.dumps(v) for v in column.to_pylist()], TEXT)])
+
+
 def _first_difference(left: pa.Table, right: pa.Table) -> tuple[int, str]:
     names = ["action"]
     told = [name in t.column_names and t.column(name).null_count == 0 for name in ("state",) for t in (left, right)]
@@ -159,8 +168,8 @@ def _first_difference(left: pa.Table, right: pa.Table) -> tuple[int, str]:
     best = (left.num_rows, "")
     for name in names:
         a, b = (table.column(name).cast(TEXT) if name != "state" else table.column(name) for table in (left, right))
-        if a.type != b.type:
-            a, b = a.cast(TEXT), b.cast(TEXT)
+        kind = common_type(a.type, b.type)
+        a, b = (_comparable(column, kind) for column in (a, b))
         same = pc.fill_null(pc.equal(a, b), fill_value=False)
         same = pc.or_(same, pc.and_(pc.is_null(a), pc.is_null(b)))
         place = pc.index(same, value=False).as_py()

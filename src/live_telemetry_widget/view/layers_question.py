@@ -6,8 +6,7 @@ question takes long. Texts that repeat, as states of a grid world do, are read o
 
 from __future__ import annotations
 
-import json
-import math
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from live_telemetry_widget import grids
+from live_telemetry_widget import _json, grids
 from live_telemetry_widget.schema import TEXT
 from live_telemetry_widget.view.episode_question import optional
 
@@ -253,13 +252,14 @@ def _numbers(values: object) -> dict[int, float]:
     """Return values by action, of a list or a JSON text of one."""
     if isinstance(values, str):
         try:
-            values = json.loads(values)
-        except (ValueError, RecursionError):
+            values = _json.parse(values)
+        except _json.UNREADABLE:
             return {}
     if not isinstance(values, list) or len(values) > _MOST_ACTIONS:
         return {}
     return {
         i: float(v)
         for i, v in enumerate(values)
-        if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
+        # Not math.isfinite(), which raises for an integer beyond all floats.
+        if isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max
     }
