@@ -114,7 +114,7 @@ def test_a_reason_says_once_that_a_run_was_cancelled() -> None:
 
 def test_a_run_of_an_emitter_tells_with_what_it_was_made() -> None:
     options = dict.fromkeys(Options.__dataclass_fields__, "")
-    told = Options(**{**options, "config": {}}).run_config()  # type: ignore[arg-type]  # none of them matters here
+    told = Options(**{**options, "config": {}, "described": None}).run_config()  # type: ignore[arg-type]  # none of them matters here
     assert {"python", "numpy", "live_telemetry_widget"} <= told["metadata"]["versions"].keys()
     assert [told["entry_point"], *told["arguments"]] == [word[:1_000] for word in sys.orig_argv]
     json.dumps(told)
