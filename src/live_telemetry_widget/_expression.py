@@ -346,6 +346,14 @@ class _Builder:
         return Compiled(Kind.TIME, lambda _: value, part.said)
 
 
+def _some(names: list[str]) -> str:
+    """Return the names of columns, the run's own first; of many, how many more there are."""
+    usual = {name for core in CORE.values() for name in core.names}
+    ordered = sorted(names, key=lambda name: name in usual)
+    more = len(ordered) - _MOST_NAMES
+    return ", ".join(ordered[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
 def _is_moment(text: str) -> bool:
     """Whether a text says a time, be it one that nanoseconds since 1970 reach or not."""
     try:
@@ -353,14 +361,6 @@ def _is_moment(text: str) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def _some(names: list[str]) -> str:
-    """Return the names of columns, the run's own first; of many, how many more there are."""
-    usual = {name for core in CORE.values() for name in core.names}
-    ordered = sorted(names, key=lambda name: name in usual)
-    more = len(ordered) - _MOST_NAMES
-    return ", ".join(ordered[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _kind(field: pa.Field) -> Kind | None:
