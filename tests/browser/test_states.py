@@ -286,7 +286,7 @@ def test_what_is_missing_is_told_and_a_page_without_a_kernel_is_static_until_the
             view.reaches("Running")
         os.kill(pid, signal.SIGKILL)
         view.reaches("Disconnected")
-        page.get_by_role("button", name="Ok").click()  # JupyterLab's own dialog
+        page.get_by_role("button", name="Ok").click(timeout=60_000)  # JupyterLab's own dialog
         notebook.wait(lambda: view.text("connection") == "kernel restarted", "the reason")
         assert "run its cell again" in view.text("notice")
         assert re.search(r"all \d+ steps and all \d+ episodes are on this page", view.text("notice"))
