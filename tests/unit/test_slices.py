@@ -136,6 +136,17 @@ def test_episodes_where_is_what_pandas_finds(lake: ltw.Run) -> None:
     pd.testing.assert_frame_equal(found.reset_index(drop=True), want.reset_index(drop=True))
 
 
+def test_what_was_taken_can_be_written_to_and_what_is_held_stays(sample: ltw.Run) -> None:
+    for take in (lambda: sample.episode(3), lambda: sample.tail(2), sample.steps.copy):
+        frame = take()
+        before = frame["reward"].tolist()
+        frame.loc[:, "reward"] = 7.0
+        frame.loc[:, "step_index"] = 1
+        frame.loc[:, "timestamp"] = pd.Timestamp(0, tz="UTC")
+        assert set(frame["reward"]) == {7.0}
+        assert take()["reward"].tolist() == before
+
+
 def test_tail_and_sample(sample: ltw.Run) -> None:
     steps = pd.DataFrame(sample.steps)
     assert list(sample.tail(0).columns) == list(steps.columns)
