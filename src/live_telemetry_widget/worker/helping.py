@@ -18,20 +18,20 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from live_telemetry_widget.worker.parcels import Unframed, dumps, frame, loads, read_some, write_all
-from live_telemetry_widget.worker.records import WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from live_telemetry_widget.worker.courier import Courier
+    from live_telemetry_widget.worker.emitter import Options
     from live_telemetry_widget.worker.will import Will
 
 #: Seconds between two reports that nobody has asked for.
 _PACE: Final = 0.1
 #: Seconds between two looks whether the training process lives, should somebody else hold its end of the pipe.
 _LOOK: Final = 1.0
-#: With more rows here nothing more is read, for so many seconds at a time.
-_MOST_ROWS: Final = 65_536
+#: With more bytes of rows here nothing more is read, for so many seconds at a time.
+_MOST: Final = 8 * 1024 * 1024
 _LULL: Final = 0.005
 #: Seconds in which what a dead process has left is delivered, when the daemon is there.
 _GRACE: Final = 5.0
@@ -99,6 +99,8 @@ class _Parcels:
     def __init__(self, voice: _Voice, number: int) -> None:
         self._voice = voice
         self._waiting: list[list[Any]] = []
+        #: Of what waits, pickled.
+        self.size = 0
         self._lock = threading.Lock()
         self._number = number
         self._taken = 0
@@ -111,20 +113,16 @@ class _Parcels:
         """The training process sees to that: the pipe is full then."""
         return False
 
-    @property
-    def rows(self) -> int:
-        """How many rows wait."""
-        with self._lock:
-            return sum(map(len, self._waiting)) // WIDTH
-
-    def add(self, rows: list[Any]) -> None:
+    def add(self, rows: list[Any], size: int) -> None:
         with self._lock:
             self._waiting.append(rows)
+            self.size += size
 
     def take(self) -> list[Any]:
         """Return the rows of all parcels that are here."""
         with self._lock:
             parcels, self._waiting = self._waiting, []
+            self.size = 0
         self._taken = len(parcels)
         if len(parcels) == 1:
             return parcels[0]
@@ -182,8 +180,8 @@ class _Without(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(msg, name=fullname)
 
 
-def _messages(descriptor: int, cutter: Unframed, parent: int) -> Iterator[Any]:
-    """Yield what the training process says, until it has closed the pipe or is dead and the pipe is empty."""
+def _messages(descriptor: int, cutter: Unframed, parent: int) -> Iterator[tuple[int, Any]]:
+    """Yield what the training process says, with its size, until it has closed the pipe or is dead and the pipe is empty."""
     os.set_blocking(descriptor, False)
     dead = False
     while True:
@@ -197,7 +195,7 @@ def _messages(descriptor: int, cutter: Unframed, parent: int) -> Iterator[Any]:
         if data == b"":
             return
         for part in cutter.feed(data or b""):
-            yield loads(part)
+            yield len(part), loads(part)
 
 
 def main() -> None:
@@ -212,7 +210,7 @@ def main() -> None:
     # Arrow would load it with its first array, which costs more than all else here.
     sys.meta_path.insert(0, _Without("pandas"))
     messages = _messages(0, Unframed(), os.getppid())
-    options, config, parent, will = next(messages)
+    _, (options, config, parent, will) = next(messages)
     code = 1
     logging.getLogger(__package__.partition(".")[0]).addHandler(_Log(voice))
     try:
@@ -226,7 +224,9 @@ def main() -> None:
         os._exit(code)
 
 
-def _serve(messages: Iterator[Any], voice: _Voice, options: Any, config: dict[str, Any], will: Will) -> None:  # noqa: ANN401 - Options
+def _serve(
+    messages: Iterator[tuple[int, Any]], voice: _Voice, options: Options, config: dict[str, Any], will: Will
+) -> None:
     from live_telemetry_widget.worker.courier import Courier  # noqa: PLC0415 - behind what keeps pandas out
 
     gate, parcels = _Gate(voice), _Parcels(voice, will.parcel)
@@ -236,12 +236,12 @@ def _serve(messages: Iterator[Any], voice: _Voice, options: Any, config: dict[st
     courier.start()
     voice.say("born")
     ending = False
-    for message in messages:
+    for size, message in messages:
         if isinstance(message, list):
-            parcels.add(message)
+            parcels.add(message, size)
             courier.wake()
             # What is not read stays in the pipe, and the training thread waits. Behind a full spool it waits already.
-            while parcels.rows > _MOST_ROWS and not gate.full and courier.alive:
+            while parcels.size > _MOST and not gate.full and courier.alive:
                 time.sleep(_LULL)
         elif message[0] == "flush":
             courier.ask(_Flush(voice, parcels, courier, message[1]))
