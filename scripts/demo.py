@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,11 +115,21 @@ def lab_url(process: subprocess.Popen[bytes], timeout: float = 60) -> str | None
     return None
 
 
+def copy_of(notebook: Path) -> Path:
+    """Return a copy to open, so that what is run in it does not change what git has; one that is there stays as long as it is the newer."""
+    copy = OUT / "notebooks" / notebook.name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if not copy.exists() or copy.stat().st_mtime < notebook.stat().st_mtime:
+        shutil.copyfile(notebook, copy)
+    return copy
+
+
 def lab(server: ltw.Server, port: int) -> int:
     """Open JupyterLab on the quickstart, until Ctrl-C."""
     token = secrets.token_urlsafe(16)
+    notebook = copy_of(NOTEBOOK)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--ServerApp.port={port}"]
-    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={NOTEBOOK.parent}"]
+    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={notebook.parent}"]
     command += ["--ServerApp.allow_root=True", "--ServerApp.log_level=ERROR"]
     command += ["--LabApp.news_url=None", "--LabApp.extension_manager=readonly"]  # ask nobody on the network
     env = {**os.environ, "LTW_ADDRESS": server.address}
@@ -129,7 +140,7 @@ def lab(server: ltw.Server, port: int) -> int:
             print("JupyterLab did not start", file=sys.stderr)
             return 1
         print(f"daemon at {server.address}, run {RUN_ID}")
-        print(f"open  {url}lab/tree/{NOTEBOOK.name}?token={token}")
+        print(f"open  {url}lab/tree/{notebook.name}?token={token}")
         print("Ctrl-C ends everything", flush=True)
         return jupyter.wait()
 

@@ -55,6 +55,8 @@ export function noticeOf(run: RunState): Standing {
   if (!state) return { key: "", text: "" };
   if (state.reason && (key === "failed" || key === "cancelled"))
     return { key, text: `${text}: ${state.reason}${isEmpty(state) ? " (no step had come)" : ""}` };
+  // The daemon knows no such run: the kernel says so, and what may have been meant.
+  if (state.reason && state.status === "unknown") return { key: "empty", text: state.reason };
   // A link that comes and goes must not move the page: why it is gone is told where it says so.
   if (state.connection.message && state.connection.state === "closed")
     return { key: "connection", text: state.connection.message };

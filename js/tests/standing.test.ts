@@ -83,6 +83,11 @@ describe("the notice", () => {
     expect(noticeOf(run({ status: "running" })).text).toBe("");
   });
 
+  test("says that the daemon knows no such run, in the kernel's words", () => {
+    const said = noticeOf(run({ status: "unknown", reason: "the daemon knows no run 'mine' (yet)" }));
+    expect(said.text).toBe("the daemon knows no run 'mine' (yet)");
+  });
+
   test("says what of a run is on the page when the kernel is gone", () => {
     const lost = run({ steps: 3, episodes: 2 }, "restarted");
     const rows = [{ episode: 0, step_index: 1 }];

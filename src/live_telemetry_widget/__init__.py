@@ -11,7 +11,6 @@ Names are loaded when they are first used, so that a worker that imports a part 
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
     from live_telemetry_widget.session import open_recording as open  # noqa: A004 - ltw.open, as in wave.open
     from live_telemetry_widget.watch import LiveTelemetryController
     from live_telemetry_widget.worker.emitter import Emitter, EmitterStats
-
-# Silent unless the user asks: a notebook's cells are no place for log lines.
-logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # gRPC writes of its own to standard error, into whatever cell is there; what goes wrong reaches us as status codes.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from live_telemetry_widget import _json
 from live_telemetry_widget.errors import QueryError
-from live_telemetry_widget.schema import JSON_KIND, TEXT, TIMESTAMP
+from live_telemetry_widget.schema import CORE, JSON_KIND, OUTCOMES, TEXT, TIMESTAMP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,6 +117,8 @@ _SIGNS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "/": pc.divide,
     "%": lambda left, right: pc.subtract(left, pc.multiply(pc.floor(pc.divide(left, right)), right)),
 }
+#: So many columns are named in an error.
+_MOST_NAMES: Final = 20
 _EQUALITY: Final = frozenset({"==", "!="})
 _LOGIC: Final = frozenset({"and", "or"})
 _ARITHMETIC: Final = frozenset({"+", "-", "*", "/", "%"})
@@ -238,7 +240,9 @@ class _Builder:
                 self._refuse(f"there are {names.count(node.name)} columns of the name {node.name!r}", node.at)
             lower = {name.lower(): name for name in names}
             near = tuple(lower[found] for found in difflib.get_close_matches(node.name.lower(), lower, 3))
-            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(names[:20])}"
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {_some(names)}"
+            if node.name in OUTCOMES:
+                hint = f"for the text write '{node.name}'"
             self._refuse(f"there is no column {node.name!r}; {hint}", node.at, near)
         field = self._schema.field(at)
         kind = _kind(field)
@@ -340,6 +344,14 @@ class _Builder:
                 self._refuse(f"{part.said} is beyond the times that are known here, {_TIMES}", node.at)
             self._refuse(f"{part.said} is no time; write it like '2026-11-25T10:00:00Z'", node.at)
         return Compiled(Kind.TIME, lambda _: value, part.said)
+
+
+def _some(names: list[str]) -> str:
+    """Return the names of columns, the run's own first; of many, how many more there are."""
+    usual = {name for core in CORE.values() for name in core.names}
+    ordered = sorted(names, key=lambda name: name in usual)
+    more = len(ordered) - _MOST_NAMES
+    return ", ".join(ordered[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _is_moment(text: str) -> bool:

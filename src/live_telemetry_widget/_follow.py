@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from live_telemetry_widget import _arrow, normalize
+from live_telemetry_widget import _arrow, normalize, roster
 from live_telemetry_widget._further import cut
 from live_telemetry_widget.batches import BadBatchError, decode
 from live_telemetry_widget.client import Received
@@ -25,7 +25,7 @@ from live_telemetry_widget.proto import trainer_pb2
 from live_telemetry_widget.schema import CORE, KINDS, Kind, Problem, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from live_telemetry_widget._gaps import Gap
     from live_telemetry_widget.client import Backoff, RunInfo, TrainerClient
@@ -169,7 +169,7 @@ class Following:
         feed, held = self.feed, self.feed.info
         if held == info:
             return
-        feed.info = info
+        feed.info, feed.unknown = info, ""
         if info.state is RunState.UNKNOWN and info.status:
             self._count("unknown_status", f"the daemon says status {info.status}, which is none of its generation's")
         # Another's daemon may make its records anew when it starts, and is never resumed by number anyway.
@@ -216,13 +216,16 @@ class Following:
         feed = self.feed
         try:
             feed.details = await client.describe(feed.run_id)
+            if feed.details is None and feed.info is None:  # another's daemon says nothing of one run
+                await self._look_for_it(client)
         except RunNotFoundError:
+            await self._look_for_it(client)
             return  # the watch says when it is made
         except ConnectError as error:
             self._lose(error)
             return
         except DaemonError as error:
-            _LOG.warning("describing run %s: %s", feed.run_id, error)
+            _LOG.info("describing run %s: %s", feed.run_id, error)
             self._undescribed = True
             self._tend_soon()
             return
@@ -235,6 +238,21 @@ class Following:
         feed.touch()
         self._tend_soon()
 
+    async def _look_for_it(self, client: TrainerClient) -> None:
+        """Find out what may have been meant by an id that the daemon does not know."""
+        feed = self.feed
+        try:
+            unknown = roster.unknown(feed.run_id, await roster.told_by(client), f"the daemon at {client.address}")
+        except ConnectError as error:
+            self._lose(error)
+            return
+        except DaemonError as error:
+            _LOG.info("listing the runs beside %s: %s", feed.run_id, error)
+            return
+        if feed.info is None and unknown:
+            feed.unknown = unknown
+            feed.touch()
+
     # -- streams ---------------------------------------------------------------------------------------------------
 
     async def _stream(self, client: TrainerClient, kind: Kind) -> None:
@@ -245,12 +263,13 @@ class Following:
             news, ended = self.feed.frames.news, self.feed.state.ended
             try:
                 at = self.feed.step_seq if kind == "steps" else self.feed.episode_seq
-                async for message in client.stream_rows(kind, self.feed.run_id, at, self.feed.traffic[kind]):
+                rows = client.stream_rows(kind, self.feed.run_id, at, self.feed.traffic[kind])
+                async for messages in rows:
                     backoff.reset()
                     self._spoke()
-                    self.take(kind, message)
+                    self.take_all(kind, messages)
                     if kind == "steps":
-                        self._newest.append(message)
+                        self._newest.extend(messages[-_NEWEST:])
                     if kind not in self._vain:
                         self.feed.heard()
             except ConnectError as error:
@@ -272,17 +291,22 @@ class Following:
 
     def take(self, kind: Kind, message: object) -> None:
         """Take a message in: raw or a batch from a stream, or parsed or a dict when fed by hand."""
+        self.take_all(kind, [message])
+
+    def take_all(self, kind: Kind, messages: Sequence[object]) -> None:
+        """Take messages in, each as in :meth:`take`; those of a list are of one sort."""
         inbox = self._inboxes[kind]
-        inbox.messages.append(message)
+        inbox.messages += messages
         wait = _FLUSH_EVERY
-        if isinstance(message, Received):
+        if isinstance(messages[0], Received):
             self.feed.frames.names_are_exact = True
-            inbox.nbytes += len(message.data)
-            inbox.rows += message.last_seq - message.first_seq + 1
+            batches = [message for message in messages if isinstance(message, Received)]
+            inbox.nbytes += sum(len(batch.data) for batch in batches)
+            inbox.rows += sum(batch.last_seq - batch.first_seq + 1 for batch in batches)
             # What comes in batches was gathered where it was made: only what comes too often waits.
             wait = max(0.0, inbox.flushed_at + _FLUSH_EVERY - time.monotonic())
-        if isinstance(message, bytes):
-            inbox.nbytes += len(message)
+        elif isinstance(messages[0], bytes):
+            inbox.nbytes += sum(len(message) for message in messages if isinstance(message, bytes))
         if len(inbox.messages) >= _FLUSH_AT or inbox.nbytes >= _FLUSH_BYTES or inbox.rows >= _FLUSH_ROWS:
             self._flush(kind)
         elif inbox.scheduled is None:
@@ -430,7 +454,8 @@ class Following:
             self._failed(kind, error, messages[0], 1)
             return
         for batch, problems in batches:
-            frames.count(problems)
+            # Rewards that are not finite are counted where it is known which rows are copies.
+            frames.count(problem for problem in problems if problem.kind != "not_finite")
             if not batch.num_rows:
                 continue
             try:

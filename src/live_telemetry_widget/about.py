@@ -249,7 +249,8 @@ def seed_for(run_id: str, steps: StepFrame, record: Mapping[str, Any]) -> int:
             return found
     msg = (
         f"nothing tells the seed of episode {record['episode']} of run {run_id!r}: a worker can say it with each step, as "
-        "episode_seed, or in the episode's metadata, as seed"
+        "episode_seed, or in the episode's metadata, as seed. With RecordTelemetry it is told when the loop gives one at each reset: "
+        "env.reset(seed=...)"
     )
     raise NoDataError(msg)
 

@@ -78,7 +78,12 @@ class Signal:
         ------
         ClosedError
             The bridge was closed.
+        TypeError
+            `callback` cannot be called.
         """
+        if not callable(callback):
+            msg = f"the callback of {self.name} is {callback!r}; give a function"
+            raise TypeError(msg)
         return self._bridge._connect(self, callback)  # noqa: SLF001 - the two classes are one thing
 
     def _call(self, callback: Callable[..., object], arguments: tuple[Any, ...]) -> None:

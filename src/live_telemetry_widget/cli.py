@@ -17,8 +17,9 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from live_telemetry_widget import commands as run_commands
-from live_telemetry_widget import report_command
+from live_telemetry_widget import deliver_command, report_command
 from live_telemetry_widget._names import DEFAULT_ADDRESS
+from live_telemetry_widget._plain import plain
 from live_telemetry_widget._version import __version__
 from live_telemetry_widget.errors import RecordingError, TelemetryError
 
@@ -46,11 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.call(arguments)
+        sys.stdout.flush()
     except TelemetryError as error:
-        print(f"live-telemetry: {error}", file=sys.stderr)
+        print(f"live-telemetry: {plain(error, lines=True)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    except (
+        BrokenPipeError
+    ):  # nobody reads on, as behind `| head`; what Python would still write at its end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return code
 
 
@@ -64,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     run_commands.add(commands, DEFAULT_ADDRESS, default_data_dir())
     report_command.add(commands, default_data_dir())
+    deliver_command.add(commands)
     _add_demo(commands)
     return parser
 
@@ -281,9 +289,15 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
     parser.set_defaults(call=_run)
 
 
+def _leave_the_word_to_the_proxy() -> None:
+    """Say no warning of the package by itself: the proxy says in lines of its own what could not be delivered."""
+    logging.getLogger(__package__).addHandler(logging.NullHandler())
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from live_telemetry_widget.worker import proxy
 
+    _leave_the_word_to_the_proxy()
     return proxy.run(
         arguments.command,
         daemon=arguments.daemon,
@@ -319,6 +333,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     from live_telemetry_widget.embedded import serve
     from live_telemetry_widget.worker import proxy
 
+    _leave_the_word_to_the_proxy()
     run_id = new_ulid()
     command = [sys.executable, "-m", "live_telemetry_widget.worker.demo", "--env", arguments.env]
     with serve(arguments.data_dir, arguments.listen) as server:

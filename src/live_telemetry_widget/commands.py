@@ -11,16 +11,19 @@ import pathlib
 import re
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from live_telemetry_widget.errors import RecordingError
+from live_telemetry_widget._plain import plain
+from live_telemetry_widget.errors import ConnectError, RecordingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from live_telemetry_widget import exports
+    from live_telemetry_widget.roster import Told
     from live_telemetry_widget.store import RunRow, Store
 
+_T = TypeVar("_T")
 _SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _NANOS: Final = 1_000_000_000
 
@@ -34,14 +37,14 @@ def add(commands: _Commands[_Parser], address: str, data_dir: pathlib.Path) -> N
         "list", help="list runs", description="List the runs of a daemon or of a data directory, newest first."
     )
     _add_where(parser, address)
-    parser.set_defaults(call=_list)
+    parser.set_defaults(call=_list, usual=(address, data_dir))
 
     parser = commands.add_parser(
         "show", help="show one run", description="Show what a daemon or a data directory has of a run, with its config."
     )
     parser.add_argument("run", metavar="RUN", help="its id")
     _add_where(parser, address)
-    parser.set_defaults(call=_show)
+    parser.set_defaults(call=_show, usual=(address, data_dir))
 
     _add_export(commands, data_dir)
     _add_delete(commands, data_dir)
@@ -61,7 +64,10 @@ def daemon_address(text: str) -> str:
 def _add_where(parser: _Parser, address: str) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--daemon", type=daemon_address, default=address, metavar="HOST:PORT", help="default: %(default)s"
+        "--daemon",
+        type=daemon_address,
+        metavar="HOST:PORT",
+        help=f"default: {address}, or where none answers there, the usual data directory",
     )
     where.add_argument("--data-dir", type=pathlib.Path, metavar="DIR", help="read the files, with or without a daemon")
 
@@ -73,20 +79,43 @@ def _add_data_dir(parser: _Parser, data_dir: pathlib.Path) -> None:
 def _list(arguments: argparse.Namespace) -> int:
     from live_telemetry_widget import listing
 
-    runs = listing.of_directory(arguments.data_dir) if arguments.data_dir else listing.of_daemon(arguments.daemon)
+    runs = _from_where(arguments, listing.of_directory, listing.of_daemon)
     print(listing.table(listing.rows(runs)))
     return 0
+
+
+def _from_where(
+    arguments: argparse.Namespace, directory: Callable[[pathlib.Path], _T], daemon: Callable[[str], _T]
+) -> _T:
+    """Return what the directory that was named says, or the daemon; where none was named and none answers, the usual directory."""
+    from live_telemetry_widget.store import FILE_NAME
+
+    address, usual = arguments.usual
+    if arguments.data_dir:
+        return directory(arguments.data_dir)
+    try:
+        return daemon(arguments.daemon or address)
+    except ConnectError as error:
+        if arguments.daemon or not (usual / FILE_NAME).is_file():
+            msg = f"{error}. Its files can be read without it: --data-dir DIR"
+            raise ConnectError(msg) from None
+        _say(f"no daemon answers at {address}; this is what its files in {usual} say")
+        return directory(usual)
 
 
 def _show(arguments: argparse.Namespace) -> int:
     from live_telemetry_widget import listing
     from live_telemetry_widget.store import Store
 
-    if not arguments.data_dir:
-        print(listing.card(listing.one_of_daemon(arguments.daemon, arguments.run)))
-        return 0
-    with Store.open(arguments.data_dir, read_only=True) as store:
-        print(listing.card(listing.of_store(store, _find(store, arguments.run))))
+    def from_directory(data_dir: pathlib.Path) -> Told:
+        with Store.open(data_dir, read_only=True) as store:
+            return listing.of_store(store, _find(store, arguments.run))
+
+    print(
+        listing.card(
+            _from_where(arguments, from_directory, lambda address: listing.one_of_daemon(address, arguments.run))
+        )
+    )
     return 0
 
 
@@ -146,8 +175,7 @@ def _export(arguments: argparse.Namespace) -> int:
         target, form = _target(arguments.output, arguments.format, run.run_id)
         if form in {"huggingface", "minari"}:
             return _export_directory(store, run, target, form)
-        paths = [target] if form == "jsonl" else [target, exports.episodes_path(target)]
-        there = [str(path) for path in paths if path.exists()]
+        there = [str(path) for path in exports.files_of(target, form) if path.exists()]
         if there and not arguments.force:
             msg = f"{' and '.join(there)} exists; give another -o FILE, or --force to overwrite it"
             raise RecordingError(msg)
@@ -216,7 +244,7 @@ def _bar(total: int, title: str) -> Iterator[Callable[[int], object]]:
     # It would start a thread to look after bars that hang.
     tqdm.monitor_interval = 0
     # disable=None: none where nobody watches.
-    with tqdm(total=total, desc=title, unit=" rows", unit_scale=True, disable=None, file=sys.stderr) as bar:
+    with tqdm(total=total, desc=plain(title), unit=" rows", unit_scale=True, disable=None, file=sys.stderr) as bar:
         yield bar.update
 
 
@@ -269,9 +297,12 @@ def _delete(arguments: argparse.Namespace) -> int:
 
 def _prune(arguments: argparse.Namespace) -> int:
     from live_telemetry_widget import listing
+    from live_telemetry_widget.store import Store
 
     before = time.time_ns() - arguments.older_than * _NANOS
-    with _held(arguments.data_dir) as store:
+    # Who only looks disturbs no daemon.
+    look = arguments.dry_run
+    with Store.open(arguments.data_dir, read_only=True) if look else _held(arguments.data_dir) as store:
         old = [run for run in store.runs() if max(run.updated_at, run.last_heartbeat or 0) < before]
         told = [(run.run_id, listing.of_store(store, run)) for run in old]
         ended = [(run_id, known) for run_id, known in told if known.info.state.ended]
@@ -321,4 +352,4 @@ def _remove(store: Store, data_dir: pathlib.Path, run_ids: list[str]) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"live-telemetry: {text}", file=sys.stderr)
+    print(f"live-telemetry: {plain(text)}", file=sys.stderr)

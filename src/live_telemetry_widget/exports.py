@@ -107,6 +107,13 @@ def export_shards(
     return Written(paths, last["steps"], last["episodes"])
 
 
+def files_of(path: pathlib.Path, form: Format) -> list[pathlib.Path]:
+    """Return the files that an export writes; none for datasets, which are directories."""
+    if form in {"huggingface", "minari"}:
+        return []
+    return [path] if form == "jsonl" else [path, episodes_path(path)]
+
+
 def _for_others_to_read(config_json: str) -> str:
     """Return a run's config without the environment variables that it was submitted with: they are where people keep secrets."""
     config = _json.read(config_json)

@@ -86,6 +86,8 @@ class RunFeed:
         self.waiting = (0, 0)
         #: How often the link was lost.
         self.reconnects = 0
+        #: What there is to say of an id that the daemon does not know; empty when it knows it, or has not been asked.
+        self.unknown = ""
         self._link = link
         self._info: RunInfo | None = None
         self._ended_at = 0.0
@@ -168,7 +170,7 @@ class RunFeed:
     @property
     def reason(self) -> str:
         """Why it failed or was cancelled; empty otherwise."""
-        return self.info.reason if self.info else ""
+        return plain_reason(self.info) if self.info else ""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -226,6 +228,16 @@ def _config(text: str) -> dict[str, Any]:
     except _json.UNREADABLE:
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def plain_reason(info: RunInfo) -> str:
+    """Return why a run ended, without what its state says already.
+
+    >>> plain_reason(RunInfo("r", RunState.CANCELLED, "cancelled: the worker was interrupted"))
+    'the worker was interrupted'
+    """
+    said = info.state.value
+    return "" if info.reason == said else info.reason.removeprefix(f"{said}: ")
 
 
 def run_name(details: RunDetails | None) -> str:

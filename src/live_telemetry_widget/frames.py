@@ -288,9 +288,9 @@ class RunFrames:
         # Copies within this very batch point at rows that are not there before it is appended.
         if fresh:
             all_new = fresh == batch.num_rows
-            self._steps.append(
-                batch if all_new else batch.take(pa.array(np.concatenate([np.arange(*k) for k in keep])))
-            )
+            new = batch if all_new else batch.take(pa.array(np.concatenate([np.arange(*k) for k in keep])))
+            self._steps.append(new)
+            self._count(_not_finite(new, "reward"))
         if copies:
             self._merge(np.concatenate(copied), batch.take(pa.array(np.concatenate(copies))))
 
@@ -459,7 +459,9 @@ class RunFrames:
             keep.append(i)
             self._touch(episode)
         if keep:
-            self._records.append(batch if len(keep) == batch.num_rows else batch.take(pa.array(keep)))
+            held_now = batch if len(keep) == batch.num_rows else batch.take(pa.array(keep))
+            self._records.append(held_now)
+            self._count(_not_finite(held_now, "total_reward"))
         for i, row in zip(copies, copied, strict=True):
             self._records.fill(np.array([row]), batch.slice(i, 1))
         return self._records.take(np.array(new, np.int64))
@@ -819,6 +821,18 @@ def _other_record(number: int, held: Record, later: Record) -> Problem:
     first, second = (f"{r.steps} steps with a total of {r.total_reward:g}" for r in (held, later))
     detail = f"episode {number} has another record: {second}, after {first}; the later counts. Was the worker started twice in this run?"
     return Problem("conflict", detail)
+
+
+def _not_finite(new: pa.RecordBatch, name: str) -> list[Problem]:
+    """Return what there is to say of rewards that are NaN, infinite or missing (which are NaN here), of rows that are new."""
+    rewards = new.column(name).to_numpy(zero_copy_only=False)
+    finite = np.isfinite(rewards)
+    if finite.all():
+        return []
+    wrong = np.flatnonzero(~finite)
+    last = new.slice(int(wrong[-1]), 1)
+    detail = f"{name} is {rewards[wrong[-1]]} in episode {last.column('episode')[0]}"
+    return [Problem("not_finite", detail, count=len(wrong))]
 
 
 def _words(column: pa.DictionaryArray) -> list[str]:

@@ -383,7 +383,7 @@ class TelemetryAsyncHub:
             self._lose(error)
             return
         except DaemonError as error:
-            _LOG.warning("listing the runs of %s: %s", self.address, error)
+            _LOG.info("listing the runs of %s: %s", self.address, error)
             return
         for run_id in set(self._infos) - known:
             del self._infos[run_id]
@@ -428,7 +428,7 @@ class TelemetryAsyncHub:
                 self._lose(error)
                 return
             except DaemonError as error:
-                _LOG.warning("watching the runs of %s: %s", self.address, error)
+                _LOG.info("watching the runs of %s: %s", self.address, error)
             except Exception as error:  # noqa: BLE001 - logged, shown, tried again
                 _LOG.exception("watching the runs of %s failed", self.address)
                 self._lose(ConnectError(f"an internal error, {type(error).__name__}: {error}"))

@@ -318,12 +318,15 @@ class LiveView:
     def _state(self, rows: int) -> messages.State:
         feed, frames, link = self.feed, self.frames, self.feed.link
         config = feed.config
+        # First, because drawing counts what cannot be drawn.
+        grid = self._newest_grid(rows)
         ended = frames.ended_episodes()
         return messages.State(
             run_id=feed.run_id,
             name=str(config.get("run_name") or ""),
             status=feed.state.value,
-            reason=feed.reason,
+            # Of a run that nobody knows: why there is nothing to see.
+            reason=feed.reason or feed.unknown,
             connection=messages.Connection(
                 state=link.state, attempt=link.attempt, retry_at=link.retry_at, message=link.message
             ),
@@ -339,7 +342,7 @@ class LiveView:
                 messages.ProblemCount(kind=p.kind, count=p.count, detail=p.detail[:500]) for p in frames.problems()
             ],
             controls=self._control_state(),
-            grid=self._newest_grid(rows),
+            grid=grid,
         )
 
     def _control_state(self) -> messages.ControlState | None:

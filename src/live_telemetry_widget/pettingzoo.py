@@ -6,7 +6,7 @@ Needs ``pip install pettingzoo``. Each agent of the environment is an agent of t
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from live_telemetry_widget.errors import MissingPackageError
 
@@ -70,7 +70,22 @@ class _Teller:
             self.emitter.close(*outcome_of(error))
 
 
-class RecordParallelTelemetry(BaseParallelWrapper):
+class _Closing:
+    """In a ``with`` block: closed at its end, and the run ends as the block does. PettingZoo's own classes are no context managers."""
+
+    if TYPE_CHECKING:
+
+        def close(self) -> None:
+            """Close it, as both wrappers do."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class RecordParallelTelemetry(BaseParallelWrapper, _Closing):
     """A parallel environment whose every step is told to a daemon.
 
     Parameters
@@ -127,7 +142,7 @@ class RecordParallelTelemetry(BaseParallelWrapper):
             self._teller.close()
 
 
-class RecordAECTelemetry(BaseWrapper):
+class RecordAECTelemetry(BaseWrapper, _Closing):
     """An agent-environment-cycle environment whose every step is told to a daemon.
 
     An agent's step has the reward that it gets from its action until it is its turn again, as ``env.last()`` gives it: so it is told at the

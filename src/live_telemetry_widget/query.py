@@ -170,6 +170,29 @@ def _within_the_stack(text: str) -> Iterator[None]:
         raise QueryError(msg, text, 0) from None
 
 
+def outcomes_in(text: str) -> list[str]:
+    """Return the texts with which an expression compares the column ``outcome``.
+
+    >>> outcomes_in("steps < 3 and (outcome == 'failed' or outcome in ['x'])")
+    ['failed', 'x']
+    """
+    found: list[str] = []
+    left: list[object] = [parse(text)]
+    while left:
+        node = left.pop()
+        if not dataclasses.is_dataclass(node):
+            continue
+        parts = [part for field in dataclasses.fields(node) for part in _flat(getattr(node, field.name))]
+        if any(isinstance(part, Column) and part.name == "outcome" for part in parts):
+            found += [part.value for part in parts if isinstance(part, Literal) and isinstance(part.value, str)]
+        left += reversed(parts)
+    return found
+
+
+def _flat(part: object) -> tuple[object, ...]:
+    return part if isinstance(part, tuple) else (part,)
+
+
 class _Token(NamedTuple):
     kind: str
     text: str

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from live_telemetry_widget import about, exchange, lazy, slices
+from live_telemetry_widget import about, exchange, exports, lazy, slices
+from live_telemetry_widget._plain import plain
 from live_telemetry_widget.decode import check_decode, with_columns
-from live_telemetry_widget.errors import ClosedError, ConnectError, WaitTimeoutError
+from live_telemetry_widget.errors import ClosedError, ConnectError, DaemonError, RecordingError, WaitTimeoutError
 from live_telemetry_widget.feed import row_of
 from live_telemetry_widget.lens import AgentFrames
 from live_telemetry_widget.report import kept
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
 
 #: Seconds that the first question for data waits for what the daemon had.
 _LOAD_FOR: Final = 10.0
+#: So many names are told of those that there are.
+_FEW: Final = 10
 
 
 def episode_number(number: object) -> int:
@@ -87,7 +90,7 @@ class Run:
         self._owner = owner
         self._views: dict[str | None, LiveView] = {}
         self._lock = threading.Lock()
-        self._told_loading = False
+        self._told_loading = self._told_unknown = False
         self._game = ""
         self._tape: Tape | None = None
 
@@ -123,6 +126,9 @@ class Run:
                     f"run {self.run_id!r} is not all here yet: {self._progress()}; run.wait() waits for its end",
                     stacklevel=3,
                 )
+        if feed.unknown and not self._told_unknown and not feed.frames.step_count:
+            self._told_unknown = True
+            warnings.warn(feed.unknown, stacklevel=3)
         return feed.frames
 
     def _progress(self) -> str:
@@ -187,7 +193,13 @@ class Run:
         """
         return lazy.of_frames(self._loaded())
 
-    def export(self, path: str | os.PathLike[str], format: Format | None = None) -> Written:  # noqa: A002 - what everybody calls it
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        format: Format | None = None,  # noqa: A002 - what everybody calls it
+        *,
+        overwrite: bool = False,
+    ) -> Written:
         """Write the run as it stands to files that other programs read.
 
         Parameters
@@ -197,6 +209,8 @@ class Run:
             ``NAME.jsonl``: the events, as a worker prints them. A directory for ``"huggingface"`` and ``"minari"`` (``.../lake-v0``).
         format
             ``"parquet"``, ``"arrow"``, ``"csv"``, ``"jsonl"``, ``"huggingface"`` or ``"minari"``; by the end of `path` when not given.
+        overwrite
+            Replace files that are there, as ``live-telemetry export --force`` does; directories of datasets are never replaced.
 
         Returns
         -------
@@ -206,15 +220,19 @@ class Run:
         Raises
         ------
         RecordingError
-            It cannot be written there.
+            It cannot be written there, or files of that name are there and `overwrite` is not said.
         MissingPackageError
             Minari is not installed.
         NoDataError
             No episode is whole enough for Minari.
         """
-        return exchange.export(
-            self._loaded(), row_of(self._feed), pathlib.Path(path), format, lambda: about.card(self._feed)
-        )
+        target = pathlib.Path(path)
+        form = exchange.format_of(target, format)
+        there = [str(file) for file in exports.files_of(target, form) if file.exists()]
+        if there and not overwrite:
+            msg = f"{' and '.join(there)} exists; give another path, or overwrite=True"
+            raise RecordingError(msg)
+        return exchange.export(self._loaded(), row_of(self._feed), target, form, lambda: about.card(self._feed))
 
     def episode(
         self, number: int, *, agent: str | None = None, worker: str | None = None, decode: Decode = "auto"
@@ -258,6 +276,8 @@ class Run:
         ------
         QueryError
             `text` is no expression, or does not fit the columns; the message says where, and what may have been meant.
+        TypeError
+            `text` is no text.
         """
         return slices.where(self._loaded(), text)
 
@@ -458,9 +478,14 @@ class Run:
         ------
         ConnectError
             No daemon answers.
+        DaemonError
+            The run has ended.
         ClosedError
             This is a recording: there is nothing to end.
         """
+        if getattr(self._owner, "hub", None) is not None and self.status.ended:
+            msg = f"run {self.run_id!r} has ended ({self.status.value}); there is nothing to cancel"
+            raise DaemonError(msg)
         self._ask(lambda client: client.cancel_run(self.run_id))
 
     def _control(self, **event: int) -> None:
@@ -535,9 +560,21 @@ class Run:
         ------
         ValueError
             `embed` is nothing of that.
+        TypeError
+            `agent` is no text.
         """
         if embed is not None:
             embed = kept.check(embed)
+        if agent is not None and not isinstance(agent, str):
+            msg = f"agent is {agent!r}; give an agent's name, as in run.agents, or None for all"
+            raise TypeError(msg)
+        known = self.agents
+        if agent is not None and known and agent not in known:
+            more = f" and {len(known) - _FEW} more" if len(known) > _FEW else ""
+            warnings.warn(
+                f"run {self.run_id!r} has no agent {agent!r} (yet); it has {', '.join(map(repr, known[:_FEW]))}{more}",
+                stacklevel=2,
+            )
         with self._lock:
             view = self._views.get(agent)
             if view is None or view.closed:
@@ -653,7 +690,9 @@ class Run:
         NoDataError
             None of the run's episodes is chosen.
         ValueError
-            Not even the totals fit into `limit`.
+            Not even the totals fit into `limit`, or `path` does not end in ``.html``.
+        FileNotFoundError
+            There is no such directory.
         """
         from live_telemetry_widget.report.page import write  # noqa: PLC0415 - data alone needs no pages
 
@@ -676,7 +715,7 @@ class Run:
 
     def __repr__(self) -> str:
         problems = sum(p.count for p in self._feed.frames.problems())
-        reason = f" ({self.reason})" if self.reason else ""
+        reason = f" ({plain(self.reason)})" if self.reason else ""
         known = "" if self._feed.info or not self._feed.loaded else ", not known to the daemon"
         return f"<Run {self.run_id!r} {self.status.value}{reason}{known}: {self._progress()}, {problems} problems>"
 

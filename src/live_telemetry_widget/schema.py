@@ -79,6 +79,8 @@ EPISODES: Final = pa.schema(
 #: The two kinds of rows, steps first: an episode's record is of use when its steps are there.
 Kind = Literal["steps", "episodes"]
 KINDS: Final[tuple[Kind, Kind]] = ("steps", "episodes")
+#: What the column ``outcome`` says.
+OUTCOMES: Final = ("Success", "Failed", "Completed", "Timeout", "Running", "Unfinished")
 CORE: Final[dict[Kind, pa.Schema]] = {"steps": STEPS, "episodes": EPISODES}
 
 

@@ -13,22 +13,25 @@ from typing import TYPE_CHECKING, Final, Self
 import pandas as pd
 import pyarrow as pa
 
-from live_telemetry_widget import _columns, lazy, recorder, slices
+from live_telemetry_widget import _columns, lazy, recorder, roster, slices
 from live_telemetry_widget._names import DEFAULT_ADDRESS, check_address
 from live_telemetry_widget._spill import parse_limit
 from live_telemetry_widget.client import RunDetails, RunInfo
-from live_telemetry_widget.errors import ClosedError, RunNotFoundError, WaitTimeoutError
+from live_telemetry_widget.errors import ClosedError, RecordingError, RunNotFoundError, WaitTimeoutError
 from live_telemetry_widget.exports import Exported, is_export
-from live_telemetry_widget.feed import Link, RunFeed, info_of, run_name
+from live_telemetry_widget.feed import Link, RunFeed, info_of, plain_reason, run_name
 from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.hub import TelemetryAsyncHub
+from live_telemetry_widget.report import plots
 from live_telemetry_widget.run import Run
-from live_telemetry_widget.schema import EPISODES
+from live_telemetry_widget.schema import EPISODES, KINDS
 from live_telemetry_widget.store import FILE_NAME, RunRow, Store, not_found
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
+
+    import plotly.graph_objects as go
 
     from live_telemetry_widget.bridge import TelemetryBridge
     from live_telemetry_widget.exports import Source
@@ -37,7 +40,10 @@ if TYPE_CHECKING:
     from live_telemetry_widget.view.widget import LiveTelemetryWidget
     from live_telemetry_widget.watch import LiveTelemetryController
 
-_COLUMNS: Final = ("run_id", "status", "reason", "created_at", "updated_at", "last_heartbeat")
+_COLUMNS: Final = (
+    *("run_id", "name", "status", "reason", "steps", "episodes"),
+    *("created_at", "updated_at", "last_heartbeat"),
+)
 
 
 def connect(
@@ -88,14 +94,20 @@ class Client:
         Returns
         -------
         pandas.DataFrame
-            ``run_id``, ``status``, ``reason``, and ``created_at, updated_at, last_heartbeat`` (datetime64[ns, UTC]).
+            ``run_id``, ``name``, ``status``, ``reason``, ``steps, episodes`` (Int64), and ``created_at, updated_at, last_heartbeat``
+            (datetime64[ns, UTC]). What another's daemon does not tell (``name, steps, episodes``) is missing.
 
         Raises
         ------
         ConnectError
             No daemon answers at the address.
         """
-        return _runs_frame(self._infos())
+        return _runs_frame(self._told())
+
+    def _told(self) -> list[roster.Told]:
+        self._check_open()
+        told: list[roster.Told] = self.hub.ask(roster.told_by)
+        return told
 
     def _infos(self) -> list[RunInfo]:
         self._check_open()
@@ -107,15 +119,19 @@ class Client:
             msg = f"the client of {self.address} was closed; ltw.connect({self.address!r}) makes another"
             raise ClosedError(msg)
 
-    def run(self, run_id: str, *, record: str | os.PathLike[str] | None = None) -> Run:
+    def run(
+        self, run_id: str | None = None, *, name: str | None = None, record: str | os.PathLike[str] | None = None
+    ) -> Run:
         """Return a run and begin to follow it, from its first step on; the same object for the same id, as long as somebody holds it.
 
-        A run that the daemon does not know yet is waited for.
+        A run that the daemon does not know yet is waited for; the first question for its data warns, with what may have been meant.
 
         Parameters
         ----------
         run_id
             The run's id.
+        name
+            In place of the id: the newest run that people call so.
         record
             A directory in which a durable copy of all that comes is kept, for ``ltw.open``, whatever becomes of the daemon. A kernel that is started again goes on
             with the copy that is there. It is kept for as long as the run is held, followed and the process lives; :attr:`Run.recorded` tells how far it has come.
@@ -124,8 +140,13 @@ class Client:
         ------
         RecordingError
             Another process writes to that directory, or it holds something else.
+        RunNotFoundError
+            The daemon has no run of that name; the message names those that are near.
+        TypeError
+            Neither an id nor a name is given, or both, or one that is no text.
         """
         self._check_open()
+        run_id = _one_of(run_id, name, self._told, f"the daemon at {self.address}")
         # A watch asks from a thread of its own: two objects of one run would end each other's stream.
         with self._lock:
             held = self._runs.get(run_id)
@@ -163,6 +184,27 @@ class Client:
             No run is given.
         """
         return _compared(self, f"the daemon at {self.address}", runs)
+
+    def plot(self, runs: Iterable[str] | Mapping[str, str], window: int | None = None) -> go.Figure:
+        """Return the returns of several runs as one plotly figure: the trailing mean over the episodes of each agent, by their place.
+
+        Parameters
+        ----------
+        runs
+            As for :meth:`compare`, whose frame is what is drawn.
+        window
+            Episodes that the mean goes over; None: a twentieth of them, 5 to 100.
+
+        Raises
+        ------
+        RunNotFoundError
+            There is no such run; the message names the nearest.
+        NoDataError
+            No episode has ended yet.
+        ValueError
+            No run is given, or `window` is below 1.
+        """
+        return plots.overlaid(self.compare(runs), window)
 
     def watch(
         self,
@@ -247,7 +289,7 @@ class Client:
         ConnectError
             No daemon answers at the address.
         """
-        return self.run(_latest(self._infos(), f"the daemon at {self.address}"))
+        return self.run(_latest(self._infos(), f"the daemon at {self.address}", self.address))
 
     def wait_for_run(self, timeout: float = 30.0) -> Run:
         """Return the run that was made last, waiting for one if the daemon has none yet.
@@ -265,7 +307,7 @@ class Client:
                 msg = f"no run was made at {self.address} within {timeout:g} s; is a worker running?"
                 raise WaitTimeoutError(msg)
             time.sleep(0.1)
-        return self.run(_latest(infos, self.address))
+        return self.run(_latest(infos, self.address, self.address))
 
     def close(self) -> None:
         """Close the views, bridges and watches, and stop following; the data of the runs stays."""
@@ -293,20 +335,32 @@ def _unsubscribe(hub: weakref.ref[TelemetryAsyncHub], run_id: str, feed: weakref
         held.unsubscribe_run(run_id, its)
 
 
-def _runs_frame(infos: Iterable[RunInfo]) -> pd.DataFrame:
-    ordered = sorted(infos, key=lambda info: info.created_at or 0, reverse=True)
+def _one_of(run_id: object, name: object, told: Callable[[], Sequence[roster.Told]], where: str) -> str:
+    """Return the id of the run that is meant by an id or by a name."""
+    given = name if run_id is None else run_id
+    if (run_id is None) == (name is None) or not isinstance(given, str):
+        what = f"run_id is {run_id!r} and name is {name!r}"
+        msg = f"{what}; give the id of a run as text, or name=..., as in the frame of runs()"
+        raise TypeError(msg)
+    return roster.newest_named(given, told(), where) if run_id is None else given
+
+
+def _runs_frame(told: Iterable[roster.Told]) -> pd.DataFrame:
+    ordered = sorted(told, key=lambda one: one.info.created_at or 0, reverse=True)
     rows = [
         (
             i.run_id,
+            None if details is None else run_name(details),
             i.state.value,
-            i.reason,
+            plain_reason(i),
+            *((None, None) if details is None else (details.last_step_seq, details.last_episode_seq)),
             *(_columns.moment(t) for t in (i.created_at, i.updated_at, i.last_heartbeat)),
         )
-        for i in ordered
+        for i, details in ordered
     ]
     frame = pd.DataFrame(rows, columns=list(_COLUMNS))
-    times = dict.fromkeys(_COLUMNS[3:], "datetime64[ns, UTC]")
-    return frame.astype(times)
+    times = dict.fromkeys(_COLUMNS[6:], "datetime64[ns, UTC]")
+    return frame.astype({"steps": "Int64", "episodes": "Int64", **times})
 
 
 def _compared(of: Client | Recording, where: str, runs: Iterable[str] | Mapping[str, str]) -> pd.DataFrame:
@@ -321,9 +375,10 @@ def _compared(of: Client | Recording, where: str, runs: Iterable[str] | Mapping[
     return slices.tidy({label: of.run(run_id).episodes_arrow for label, run_id in asked.items()})
 
 
-def _latest(infos: list[RunInfo], where: str) -> str:
+def _latest(infos: list[RunInfo], where: str, address: str = "") -> str:
     if not infos:
-        msg = f"{where} has no runs yet; start one with: live-telemetry run --daemon ADDRESS -- COMMAND"
+        how = f"; start one with: live-telemetry run --daemon {address} -- COMMAND" if address else ""
+        msg = f"{where} has no runs yet{how}"
         raise RunNotFoundError(msg)
     return max(infos, key=lambda info: info.created_at or 0).run_id
 
@@ -340,8 +395,13 @@ def open_recording(path: str | os.PathLike[str]) -> Recording:
     Raises
     ------
     RecordingError
-        There is no recording, or it is from a newer version.
+        There is no recording, or it is from a newer version, or something that was written for others to read; the message says what.
+    TypeError
+        `path` is none.
     """
+    if not isinstance(path, str | os.PathLike):
+        msg = f"path is {path!r}; give that of a daemon's data directory or of an exported run"
+        raise TypeError(msg)
     return Recording(path)
 
 
@@ -358,20 +418,36 @@ class Recording:
         self._finalizer = weakref.finalize(self, self._source.close)
 
     def runs(self) -> pd.DataFrame:
-        """Return the recorded runs, newest first; columns as in :meth:`Client.runs`."""
-        return _runs_frame(self._infos())
+        """Return the recorded runs, newest first; columns as in :meth:`Client.runs` (of exported files, ``steps, episodes`` are missing)."""
+        frame = _runs_frame(self._told())
+        if not isinstance(self._source, Store):
+            frame[["steps", "episodes"]] = pd.NA
+        return frame.astype({"steps": "Int64", "episodes": "Int64"})
+
+    def _told(self) -> list[roster.Told]:
+        source, told = self._source, []
+        last = source.last_seqs() if isinstance(source, Store) else None
+        for row in source.runs():
+            info = info_of(row)
+            steps, episodes = (0 if last is None else last.get((row.run_id, kind), 0) for kind in KINDS)
+            details = RunDetails(row.config_json, steps, episodes, ended=info.state.ended)
+            told.append(roster.Told(info, details))
+        return told
 
     def _infos(self) -> list[RunInfo]:
         return [info_of(row) for row in self._source.runs()]
 
-    def run(self, run_id: str) -> RecordedRun:
-        """Return a run with all that is recorded of it.
+    def run(self, run_id: str | None = None, *, name: str | None = None) -> RecordedRun:
+        """Return a run with all that is recorded of it; `name`, in place of its id: the newest that people call so.
 
         Raises
         ------
         RunNotFoundError
-            The recording has none of that id; the message names the nearest.
+            The recording has none of that id or name; the message names the nearest.
+        TypeError
+            Neither an id nor a name is given, or both, or one that is no text.
         """
+        run_id = _one_of(run_id, name, self._told, f"the recording {self.path}")
         held = self._runs.get(run_id)
         if held is None:
             row = self._source.run(run_id)
@@ -383,6 +459,10 @@ class Recording:
     def compare(self, runs: Iterable[str] | Mapping[str, str]) -> pd.DataFrame:
         """Return the episodes of several runs as one frame; see :meth:`Client.compare`."""
         return _compared(self, f"the recording {self.path}", runs)
+
+    def plot(self, runs: Iterable[str] | Mapping[str, str], window: int | None = None) -> go.Figure:
+        """Return the returns of several runs as one plotly figure; see :meth:`Client.plot`."""
+        return plots.overlaid(self.compare(runs), window)
 
     def latest(self) -> RecordedRun:
         """Return the run that was made last.
@@ -411,9 +491,31 @@ class Recording:
 
 
 def _source(path: pathlib.Path) -> Source:
+    if what := _foreign(path):
+        msg = f"{path} is {what}; ltw.open reads a daemon's data directory, and exported .parquet and .arrow files of a run"
+        raise RecordingError(msg)
     if not (path / FILE_NAME).is_file() and is_export(path):
         return Exported(path)
     return Store.open(path, read_only=True)
+
+
+#: What an export writes for others, by its end.
+_FOR_OTHERS: Final = {
+    ".csv": "a CSV file, for pandas.read_csv and the like",
+    ".jsonl": "a file of events, one JSON object a line",
+    ".html": "a report, for a browser",
+}
+
+
+def _foreign(path: pathlib.Path) -> str:
+    """Return what a path is that was written for others to read; empty when it is nothing known."""
+    if path.is_file():
+        return _FOR_OTHERS.get(path.suffix, "")
+    if (path / "steps").is_dir() and (path / "README.md").is_file():
+        return f"a Hugging Face dataset: datasets.load_dataset({str(path)!r}, 'steps') reads it"
+    if (path / "data" / "main_data.hdf5").is_file() or (path / "data" / "metadata.json").is_file():
+        return f"a Minari dataset: minari.MinariDataset({str(path / 'data')!r}) reads it"
+    return ""
 
 
 class RecordedRun(Run):

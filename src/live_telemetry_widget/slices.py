@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import difflib
 import operator
+import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 from live_telemetry_widget import _arrow, _columns, query
 from live_telemetry_widget.decode import StepFrame
 from live_telemetry_widget.errors import RunNotFoundError
-from live_telemetry_widget.schema import LABEL
+from live_telemetry_widget.schema import LABEL, OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +44,13 @@ def sample(frames: RunFrames, count: int, seed: int | None) -> StepFrame:
 
 def where(frames: RunFrames, text: str) -> pd.DataFrame:
     """Return the episodes that an expression selects."""
+    if not isinstance(text, str):
+        msg = f"the expression is {text!r}; give a text, like \"outcome == 'Failed' and steps < 10\""
+        raise TypeError(msg)
+    for said in query.outcomes_in(text):
+        meant = next((one for one in OUTCOMES if one.lower() == said.lower() and one != said), None)
+        if meant is not None:
+            warnings.warn(f"no outcome is {said!r}, case counts; did you mean {meant!r}?", stacklevel=3)
     seen = frames.revision
     table = frames.episodes_table()
     return frames.marked(_columns.to_frame(query.compile(text, table.schema).filter(table)), seen)

@@ -10,14 +10,16 @@ import fnmatch
 import logging
 import threading
 import weakref
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import ipywidgets
 
 from live_telemetry_widget.errors import TelemetryError
+from live_telemetry_widget.schema import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from live_telemetry_widget.client import RunInfo
     from live_telemetry_widget.live import LiveView
@@ -30,6 +32,17 @@ _LOG: Final = logging.getLogger(__name__)
 #: Runs are looked at so often (seconds) for what nobody announces; what is announced is looked at once.
 _LOOK_EVERY: Final = 1.0
 _TITLE: Final = 60
+
+
+def _states(status: object) -> frozenset[str]:
+    """Return states as they were asked for; raises ValueError with those that there are."""
+    asked = (status,) if isinstance(status, str) or not isinstance(status, Iterable) else tuple(status)
+    known = [state.value for state in RunState]
+    wrong = [state for state in asked if state not in known]
+    if wrong or not asked:
+        msg = f"status is {status!r}; give one or some of {', '.join(map(repr, known))}"
+        raise ValueError(msg)
+    return frozenset(asked)
 
 
 class LiveTelemetryController:
@@ -50,7 +63,10 @@ class LiveTelemetryController:
             msg = f"most is {most}; give the number of views to show at a time, from 1"
             raise ValueError(msg)
         self._client = client
-        self._states = None if status is None else frozenset([status] if isinstance(status, str) else status)
+        self._states = None if status is None else _states(status)
+        if name is not None and not isinstance(name, str):
+            msg = f"name is {name!r}; give a text, like 'lake-*'"
+            raise TypeError(msg)
         self._name = name
         self._close_done = close_done
         self._most = most

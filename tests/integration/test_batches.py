@@ -320,9 +320,11 @@ async def test_a_client_asks_again_without_batches_when_there_are_none(
                 ),
             )
             traffic = Traffic()
-            found = [
-                trainer_pb2.RunStep.FromString(raw).reward
-                async for raw in _most(client.stream_rows("steps", "r", 5, traffic), 15)
-            ]
+            found: list[float] = []
+            async with contextlib.aclosing(client.stream_rows("steps", "r", 5, traffic)) as lists:
+                async for raws in lists:
+                    found += [trainer_pb2.RunStep.FromString(raw).reward for raw in raws if isinstance(raw, bytes)]
+                    if len(found) >= 15:
+                        break
         assert traffic.wire == "messages"
         assert found == [float(n) for n in range(5, 20)]

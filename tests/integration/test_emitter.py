@@ -147,6 +147,8 @@ def test_what_cannot_be_told_is_counted_and_the_rest_arrives(daemon: ltw.Server,
     assert {"bad_number", "not_json", "bad_text", "bad_index", "integer_too_large"} <= kinds
     assert run.steps["render_payload"].tolist()[-2] == '{"mode":"grid"}'
     assert emitter.stats.steps == len(odd)
+    # The two rewards that are none, on the wire of batches, on which nobody looks at single rows.
+    assert run.problems.set_index("kind")["count"]["not_finite"] == 2
 
 
 # -- daemons that come and go ------------------------------------------------------------------------------------------
@@ -343,6 +345,8 @@ def test_stop_ends_the_recording_and_not_the_training(tmp_path: pathlib.Path, sp
         ("emitter.step(0)", "completed", ""),
         ("emitter.step(0); 1 / 0", "failed", "ZeroDivisionError: division by zero"),
         ("emitter.step(0); raise KeyboardInterrupt", "cancelled", "interrupted"),
+        ("emitter.step(0); sys.exit(3)", "failed", "exit code 3"),
+        ("emitter.step(0); sys.exit()", "completed", ""),
         ("with emitter: emitter.step(0); raise ValueError('too many')", "failed", "ValueError: too many"),
     ],
 )
@@ -359,13 +363,13 @@ def test_the_run_ends_as_its_program_does(
     assert reason in str(told.loc["a run"].to_dict())
 
 
-def test_an_emitter_that_nobody_has_any_more_finishes_its_run(daemon: ltw.Server, spool: pathlib.Path) -> None:
+def test_a_run_whose_emitter_was_lost_and_not_closed_has_failed(daemon: ltw.Server, spool: pathlib.Path) -> None:
     emitter = Emitter(daemon.address, spool_dir=spool)
     run_id = emitter.run_id
     emitter.step(0)
     del emitter
     run = recorded(daemon.address, run_id)
-    assert (len(run.steps), run.status) == (1, "completed")
+    assert (len(run.steps), run.status, run.reason) == (1, "failed", "the emitter was not closed")
 
 
 def test_a_run_that_has_ended_is_refused_at_once(daemon: ltw.Server, spool: pathlib.Path) -> None:

@@ -324,12 +324,11 @@ def test_a_parallel_environment_tells_each_agent(server: ltw.Server, options: di
                 {a: {} for a in actions},
             )
 
-    env = ltw.pettingzoo.RecordTelemetry(Race(), server.address, **options)
-    for _ in range(2):
-        env.reset(seed=5)
-        while env.agents:
-            env.step({agent: 1 + (agent == "fast") for agent in env.agents})
-    env.close()
+    with ltw.pettingzoo.RecordTelemetry(Race(), server.address, **options) as env:
+        for _ in range(2):
+            env.reset(seed=5)
+            while env.agents:
+                env.step({agent: 1 + (agent == "fast") for agent in env.agents})
     run = recorded(server, env.emitter)
     seen = run.episodes.set_index(["agent_id", "episode"])[["steps", "total_reward"]].astype(float).T.to_dict("list")
     assert seen == {("slow", 0): [6, 6], ("slow", 1): [6, 6], ("fast", 0): [3, 6], ("fast", 1): [3, 6]}
@@ -345,15 +344,14 @@ def test_a_game_of_turns_gives_each_agent_what_it_gets_until_its_next_turn(
     tictactoe = pytest.importorskip(
         "pettingzoo.classic.tictactoe_v3", reason="PettingZoo's classic games are not installed"
     )
-    env = ltw.pettingzoo.RecordTelemetry(tictactoe.env(), server.address, **options)
-    env.reset(seed=1)
-    moves = iter([0, 3, 1, 4, 2])  # the first player wins with the third
     plain: dict[str, list[float]] = collections.defaultdict(list)
-    for agent in env.agent_iter():
-        _, reward, terminated, truncated, _ = env.last()
-        plain[agent].append(reward)
-        env.step(None if terminated or truncated else next(moves))
-    env.close()
+    with ltw.pettingzoo.RecordTelemetry(tictactoe.env(), server.address, **options) as env:
+        env.reset(seed=1)
+        moves = iter([0, 3, 1, 4, 2])  # the first player wins with the third
+        for agent in env.agent_iter():
+            _, reward, terminated, truncated, _ = env.last()
+            plain[agent].append(reward)
+            env.step(None if terminated or truncated else next(moves))
     run = recorded(server, env.emitter)
     for agent, rewards in plain.items():
         mine = run.steps[run.steps["agent_id"] == agent]

@@ -61,7 +61,10 @@ def test_a_step_that_cannot_be_drawn_leaves_the_last_picture() -> None:
 
 
 def test_a_broken_payload_is_counted_once_however_often_it_is_looked_at() -> None:
-    broken = [{"episode": 0, "step_index": i, "render_payload": {"mode": "grid", "grid": [i]}} for i in range(3)]
+    broken = [
+        {"episode": 0, "step_index": i, "reward": 0.0, "render_payload": {"mode": "grid", "grid": [i]}}
+        for i in range(3)
+    ]
     feed = feed_of(*broken)
     for _ in range(3):
         assert newest(feed) is None

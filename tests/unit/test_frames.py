@@ -572,3 +572,14 @@ def test_the_log_of_changes_does_not_grow_with_the_steps() -> None:
     assert frames.changed(frames.revision - 1, 5) == [1]
     assert frames.changed(0, 5) == [0, 1]
     assert frames.changed(0, 1) == [1]
+
+
+def test_rewards_that_are_not_finite_are_counted_once_a_row() -> None:
+    frames = RunFrames("r")
+    odd = pa.concat_batches([steps([0], reward=float("nan")), steps([1]), steps([2], reward=float("-inf"))])
+    frames.append_steps(odd)
+    frames.append_steps(odd)
+    frames.append_episodes(record(0, reward=float("nan")))
+    frames.append_episodes(record(0, reward=float("nan")))
+    counts = {problem.kind: problem.count for problem in frames.problems()}
+    assert counts["not_finite"] == 3

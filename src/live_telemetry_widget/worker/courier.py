@@ -14,16 +14,15 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
-import pyarrow as pa
 
 from live_telemetry_widget.batches import unpack
 from live_telemetry_widget.client import Backoff
 from live_telemetry_widget.errors import DaemonError
-from live_telemetry_widget.proto import telemetry_pb2
 from live_telemetry_widget.schema import Problem
 from live_telemetry_widget.worker import remote
 from live_telemetry_widget.worker.emitter import EmitterStats
 from live_telemetry_widget.worker.encode import Encoded, Encoder, pack
+from live_telemetry_widget.worker.heirs import FINAL, OUTCOMES, hand_over
 from live_telemetry_widget.worker.link import Link
 from live_telemetry_widget.worker.records import NOTHING, WIDTH
 from live_telemetry_widget.worker.registration import Registration
@@ -39,18 +38,6 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 
-_OUTCOMES: Final = {
-    "completed": telemetry_pb2.OUTCOME_COMPLETED,
-    "failed": telemetry_pb2.OUTCOME_FAILED,
-    "cancelled": telemetry_pb2.OUTCOME_CANCELLED,
-}
-#: A daemon that answers so will not answer otherwise the next time.
-_FINAL: Final = {
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.ALREADY_EXISTS,
-}
 _LONGEST_REASON: Final = 2_000
 #: With more rows in the list the training thread waits.
 MOST_ROWS: Final = 65_536
@@ -65,6 +52,12 @@ class _End:
     outcome: str
     reason: str
     deadline: float
+
+
+class _Mark(threading.Event):
+    """Somebody waits until all that was told by then is confirmed; `whole` says that it is."""
+
+    whole = False
 
 
 class Done(Protocol):
@@ -164,7 +157,7 @@ class Courier:
         #: Set when the daemon has answered, with yes or no.
         self.answered = threading.Event()
         self.refusal: DaemonError | None = None
-        self._options = options
+        self.options = options
         self._source = source
         self._gate = gate
         self._on_end = on_end
@@ -203,10 +196,10 @@ class Courier:
         """Wait until all that was told is confirmed; whether it was in time."""
         if self._loop is None or not self.alive:
             return self.delivered
-        done = threading.Event()
+        done = _Mark()
         self.ask(done)
-        # Not longer than the thread lives, which sets what waits when it ends.
-        return done.wait(timeout) and not self.waiting()
+        # Not longer than the thread lives, which sets what waits when it ends. Others may tell more meanwhile.
+        return done.wait(timeout) and (done.whole or not self.waiting())
 
     def ask(self, done: Done) -> None:
         """Have `done` set when all that was told is confirmed, or cannot be."""
@@ -226,11 +219,6 @@ class Courier:
     def waiting(self) -> int:
         """Return how many rows are not confirmed."""
         return sum(self.taken.values()) - sum(self.confirmed.values()) - self.dropped - self.refused
-
-    @property
-    def where(self) -> str:
-        """Where rows go, for people."""
-        return f"{self._options.address} and wait in {self._options.spool_dir or 'memory'}"
 
     def stats(self) -> EmitterStats:
         """Return what has become of what was told."""
@@ -283,7 +271,7 @@ class Courier:
             self._on_end(self)
 
     async def _main(self) -> None:
-        options = self._options
+        options = self.options
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(_note_trouble)
         self._news = asyncio.Event()
@@ -337,7 +325,7 @@ class Courier:
         told = 0
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._options.interval):
+                async with asyncio.timeout(self.options.interval):
                     await self._news.wait()
             self._news.clear()
             self._woken = False
@@ -351,6 +339,8 @@ class Courier:
             self._settle()
             settled = told - self.waiting()
             for mark, done in flushing:
+                if isinstance(done, _Mark):
+                    done.whole = settled >= mark and not self.refused
                 if settled >= mark or self.refusal is not None or self.refused:
                     done.set()
             flushing = [(mark, done) for mark, done in flushing if not done.is_set()]
@@ -362,8 +352,8 @@ class Courier:
 
     def _hear(self) -> list[asyncio.Task[None]]:
         registration, gate = self._registration, self._gate
-        tasks = [remote.listen(registration, gate.order, gate.cancel)] if self._options.control else []
-        tasks.append(remote.beat(registration, self._options.heartbeat, 0, gate.cancel))
+        tasks = [remote.listen(registration, gate.order, gate.cancel)] if self.options.control else []
+        tasks.append(remote.beat(registration, self.options.heartbeat, 0, gate.cancel))
         return [asyncio.create_task(task) for task in tasks]
 
     async def _finished(self, end: _End) -> bool:
@@ -371,11 +361,11 @@ class Courier:
         loop = asyncio.get_running_loop()
         left = end.deadline - loop.time()
         if self.waiting() == 0 and self.connected:
-            self.delivered = not self._options.owner or await self._tell(end, max(left, 1.0))
+            self.delivered = not self.options.owner or await self._tell(end, max(left, 1.0))
             return True
         if left > 0 and self.refusal is None:
             return False
-        if self._options.owner:
+        if self.options.owner:
             self._spool.end(end.outcome, end.reason)
         return True
 
@@ -385,7 +375,7 @@ class Courier:
         while True:
             try:
                 left = max(0.1, deadline - loop.time())
-                await self._registration.finish(_OUTCOMES[end.outcome], reason, timeout=left)
+                await self._registration.finish(OUTCOMES[end.outcome], reason, timeout=left)
             except grpc.aio.AioRpcError as error:
                 self.failure = f"{error.code().name}: {error.details()}"
                 if error.code() != grpc.StatusCode.UNAVAILABLE or loop.time() > deadline:
@@ -408,7 +398,7 @@ class Courier:
 
     def _drain(self, *, force: bool, last: bool) -> None:
         """Take what the training thread has said, as far as there is room for it."""
-        limit, policy = self._options.spool_limit, self._options.on_full
+        limit, policy = self.options.spool_limit, self.options.on_full
         if policy == "block" and self._spool.size >= limit and not force:
             self._gate.fill(full=True)
             return
@@ -505,10 +495,10 @@ class Courier:
                 except grpc.aio.AioRpcError as error:
                     said = self._registration.translated(error)
                     self.failure = str(said)
-                    if error.code() in _FINAL and isinstance(said, DaemonError):
+                    if error.code() in FINAL and isinstance(said, DaemonError):
                         refusal = said
                         break
-                    _LOG.warning("run %s waits in %s: %s", self.run_id, self._options.spool_dir or "memory", said)
+                    _LOG.info("run %s: %s", self.run_id, said)
                     await asyncio.sleep(backoff.next())
             self.failure = ""
             while left:
@@ -522,10 +512,10 @@ class Courier:
             raise refusal
 
     def _inherit(self) -> list[Estate]:
-        directory = self._options.spool_dir
+        directory = self.options.spool_dir
         if directory is None or not directory.is_dir():
             return []
-        return estates(directory, self._options.run_id)
+        return estates(directory, self.options.run_id)
 
     def _inherit_counts(self, will: Will) -> None:
         """Go on counting where one that died was when it was heard last."""
@@ -544,7 +534,7 @@ class Courier:
                 estate.records = [r for r in estate.records if r.first + r.rows <= upto.get(r.kind, 0)]
                 for record in estate.records:
                     waiting[record.kind] += record.rows
-        spooled = self._options.spool_dir is not None and not (will.stats and "memory only" in will.stats.why)
+        spooled = self.options.spool_dir is not None and not (will.stats and "memory only" in will.stats.why)
         gone = sum(will.taken.values()) - self.dropped - self.refused - waiting.total()
         lost = 0 if spooled else max(0, gone - self.confirmed.total())
         if lost:
@@ -556,31 +546,18 @@ class Courier:
         self.confirmed.update(steps=gone - lost - episodes, episodes=episodes)
 
     async def _bequeath(self, estate: Estate) -> None:
-        link, why = Link(self._registration, estate.producer), ""
-        ours = self._will is not None and estate.producer in self._will.producers
-        try:
-            for record in estate.records:
-                await link.put(record.kind, record.first, record.rows, estate.read(record))
-                if not ours:
-                    self.recovered[record.kind] += record.rows
-            await link.close()
-            why = link.failure if link.lost else ""
-            if ours:
-                self.refused += link.lost
-                for record in estate.records:
-                    self.confirmed[record.kind] += record.rows
-                self.confirmed["steps"] -= link.lost
-        except (OSError, pa.ArrowInvalid) as error:
-            why = str(error)
-        finally:
-            link.abandon()
+        delivered = collections.Counter[str]()
+        why, lost, whole = await hand_over(estate, self._registration, delivered)
+        if self._will is None or estate.producer not in self._will.producers:
+            self.recovered.update(delivered)
+        elif whole:
+            self.refused += lost
+            self.confirmed.update(delivered)
+            self.confirmed["steps"] -= lost
         if estate.torn:
             self._count([Problem("torn_spool", "a file of an earlier process ends within a record", count=estate.torn)])
         if why:
             self._count([Problem("spool_refused", f"rows of an earlier process cannot be delivered: {why}")])
-            estate.release()
-        else:
-            estate.delete()
 
     def _settle(self) -> None:
         """Forget what is confirmed."""

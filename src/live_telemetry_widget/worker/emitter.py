@@ -23,6 +23,7 @@ from live_telemetry_widget import _names
 from live_telemetry_widget._names import DEFAULT_ADDRESS
 from live_telemetry_widget._ulid import new_ulid
 from live_telemetry_widget.errors import ClosedError
+from live_telemetry_widget.worker import exits, notices
 from live_telemetry_widget.worker.gate import Gate
 from live_telemetry_widget.worker.many import ManySteps
 from live_telemetry_widget.worker.records import (
@@ -39,6 +40,7 @@ from live_telemetry_widget.worker.records import (
     snapshots,
 )
 from live_telemetry_widget.worker.spool import default_directory
+from live_telemetry_widget.worker.versions import versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,6 +65,8 @@ _MOST_SHAPES: Final = 100
 #: Seconds that making an emitter waits for the daemon's answer, which may be no.
 _PATIENCE: Final = 1.0
 _MEBIBYTE: Final = 1024 * 1024
+#: Of a command line: a program may stand in it as text.
+_LONGEST_WORD: Final = 1_000
 #: Windows cannot wait for a pipe as others can.
 _PROCESSES: Final = sys.platform != "win32"
 
@@ -104,12 +108,18 @@ class Options:
             return self.described
         # Where the configs of submitted runs have it, and readers look for it.
         worker = {"config": self.config} if self.config else {}
-        metadata = {"agent_id": self.agent_id, "worker_id": self.worker_id, **({"worker": worker} if worker else {})}
+        metadata = {
+            "agent_id": self.agent_id,
+            "worker_id": self.worker_id,
+            "versions": versions_of(sys.executable),
+            **({"worker": worker} if worker else {}),
+        }
+        command = [word[:_LONGEST_WORD] for word in sys.orig_argv]
         program = pathlib.PurePath(sys.argv[0]).name if sys.argv and sys.argv[0] not in {"", "-c"} else "python"
         return {
             "run_name": self.name or program,
-            "entry_point": program,
-            "arguments": [],
+            "entry_point": command[0] if command else program,
+            "arguments": command[1:],
             "metadata": metadata,
         }
 
@@ -262,7 +272,8 @@ class Emitter(ManySteps):
         _check(options)
         self._set_up(options)
         courier = self._start()
-        courier.answered.wait(_PATIENCE)
+        if not courier.answered.wait(_PATIENCE):
+            notices.away(options, courier.run_id)
         if courier.refusal is not None:
             self.close(timeout=0)
             raise courier.refusal
@@ -294,10 +305,11 @@ class Emitter(ManySteps):
         with self._starting:
             if self._courier is None:
                 courier = (self._helped() if self._options.process else None) or self._alone()
+                exits.watch()
                 self._courier = courier
                 _LIVE[courier] = self.gate
                 # An emitter that nobody has any more says no more.
-                self._forget = weakref.finalize(self, courier.end, "completed", "", 30.0)
+                self._forget = weakref.finalize(self, _end_forgotten, courier)
                 self._forget.atexit = False  # _finish_all does that, and waits
             return self._courier
 
@@ -557,7 +569,7 @@ class Emitter(ManySteps):
                 # It keeps to the time itself, but may be in the middle of a large batch.
                 courier.join(timeout + 10.0)
                 _LIVE.pop(courier, None)
-                _tell_what_is_left(courier)
+                notices.what_is_left(courier)
         return courier is None or courier.delivered
 
     def __enter__(self) -> Self:
@@ -670,13 +682,6 @@ def _check(options: Options) -> None:
             raise ValueError(msg)
 
 
-def _tell_what_is_left(courier: Courier | Helper) -> None:
-    if not courier.delivered and (left := courier.waiting()):
-        _LOG.warning(
-            "run %s: %d rows are not confirmed by %s: %s", courier.run_id, left, courier.where, courier.failure
-        )
-
-
 def _ended(courier: Courier | Helper) -> None:
     _LIVE.pop(courier, None)
 
@@ -687,16 +692,25 @@ now = time.time_ns
 _LIVE: Final[dict[Courier | Helper, Gate]] = {}
 
 
+def _end_forgotten(courier: Courier | Helper) -> None:
+    """End the run of an emitter that is garbage: a thread or a function was left, by its end or by an exception, without closing it."""
+    outcome, reason = outcome_of(exits.left_by())
+    if outcome == "completed":
+        outcome, reason = "failed", "the emitter was not closed"
+    courier.end(outcome, reason, 30.0)
+
+
 def _finish_all() -> None:
     """At the end of the process: deliver what is left, and say how it ended."""
-    error = getattr(sys, "last_value", None)  # set when an exception ended the program
-    outcome, reason = outcome_of(error)
-    for courier, gate in list(_LIVE.items()):
+    # The first is set when an exception ended the program; of SystemExit Python tells nobody.
+    outcome, reason = outcome_of(getattr(sys, "last_value", None) or exits.left_by())
+    live = list(_LIVE.items())  # one that has ended is not in it any more
+    for courier, gate in live:
         gate.close("the process ends")
         courier.end(outcome, reason, 10.0)
-    for courier in list(_LIVE):
+    for courier, _ in live:
         courier.join(20.0)
-        _tell_what_is_left(courier)
+        notices.what_is_left(courier)
     _LIVE.clear()
 
 

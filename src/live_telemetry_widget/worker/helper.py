@@ -177,7 +177,7 @@ class Helper:
         self.refusal: DaemonError | None = None
         #: How many helpers have died.
         self.deaths = 0
-        self._options = options
+        self.options = options
         self._rows = rows
         self._manners = manners
         self._gate = gate
@@ -268,11 +268,6 @@ class Helper:
         """Return how many rows are not confirmed."""
         return self._stats.waiting
 
-    @property
-    def where(self) -> str:
-        """Where rows go, for people."""
-        return f"{self._options.address} and wait in {self._options.spool_dir or 'memory'}"
-
     def stats(self) -> EmitterStats:
         """Return what has become of what was told, as the helper said last."""
         stats = self._stats
@@ -300,7 +295,7 @@ class Helper:
 
     def _begin(self) -> HelperProcess:
         """Start a helper that goes on where the last one was when it died."""
-        options = dataclasses.replace(self._options, run_id=self.run_id)
+        options = dataclasses.replace(self.options, run_id=self.run_id)
         return HelperProcess(dumps((options, options.run_config(), os.getpid(), self._will)))
 
     def _run(self) -> None:
@@ -328,7 +323,7 @@ class Helper:
         assert process is not None  # noqa: S101 - start() has made it
         urgent = bool(self._flushing or self._told_end or not self.answered.is_set())
         # Every call of the system lets go of the interpreter lock and has to get it back: there are no more than must be.
-        if process.wait(self._wake_read, self._options.interval, hearing=urgent):
+        if process.wait(self._wake_read, self.options.interval, hearing=urgent):
             read_some(self._wake_read)
             urgent = True
         with self._lock:
