@@ -167,7 +167,12 @@ def _copied(value: Any) -> Any:  # noqa: ANN401 - as snapshot
         except TypeError:  # a type that NumPy has not
             return tensor.float().numpy().copy()
     numpy = sys.modules.get("numpy")
-    return value.copy() if numpy is not None and isinstance(value, numpy.ndarray) else copy.deepcopy(value)
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        return value.copy()
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - it is told as text, whatever it is, and counted where it is handed over
+        return value
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - as snapshot
