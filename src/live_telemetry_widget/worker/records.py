@@ -160,12 +160,17 @@ def _copied(value: Any) -> Any:  # noqa: ANN401 - as snapshot
         return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_copied(item) for item in value]
-    if hasattr(value, "detach"):  # a tensor; on a GPU, too
-        tensor = value.detach().cpu()
-        try:
-            return tensor.numpy().copy()
-        except TypeError:  # a type that NumPy has not
-            return tensor.float().numpy().copy()
+    return _array_of(value.detach().cpu()) if hasattr(value, "detach") else _object_of(value)
+
+
+def _array_of(tensor: Any) -> Any:  # noqa: ANN401 - a tensor, on a GPU before
+    try:
+        return tensor.numpy().copy()
+    except TypeError:  # a type that NumPy has not
+        return tensor.float().numpy().copy()
+
+
+def _object_of(value: Any) -> Any:  # noqa: ANN401 - as snapshot
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray):
         return value.copy()
