@@ -5,7 +5,7 @@ STATIC := src/live_telemetry_widget/view/static
 BENCHMARKS := $(addprefix benchmarks/,$(addsuffix .py,per_step batched emitting memory growth latency merging questions curves reading))
 JS_SOURCES := $(wildcard js/src/*.ts js/src/*.css) js/build.mjs js/tsconfig.json
 
-.PHONY: help setup demo test check test-python test-js test-browser test-sb3 bench proto clean
+.PHONY: help setup demo test check test-python test-js test-browser test-sb3 test-latex bench proto clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,11 @@ test-sb3: setup ## the callback in Stable-Baselines3's own algorithms; their env
 	@.venv-sb3/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[gymnasium,sb3]' pytest pytest-asyncio pytest-timeout hypothesis
 	.venv-sb3/bin/python -m pytest -q tests/integration/test_sb3.py
+
+test-latex: setup ## a notebook as PDF by way of LaTeX, which is large and so not part of `make test`
+	scripts/need-latex
+	scripts/need-chromium
+	$(BIN)/python -m pytest -q tests/browser/test_exported.py
 
 bench: setup .venv-bench/.installed ## what things cost, as tables with ratios; QUICK=1 in a minute or two
 	@for table in $(BENCHMARKS); do \

@@ -2,8 +2,8 @@
 
     python benchmarks/merging.py [--most 2000000]
 
-Each row fills the frames up to so many steps and then measures batches of 1,000 on top. The ratio is to the first row: it
-should stay near 1, whatever the size.
+Each row fills the frames up to so many steps and then measures batches of 1,000 on top: of new steps, and of the same ones sent again, which are
+compared with what is held, value by value. Microseconds of processor time (all threads). The peer of each is itself in a run that is short.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from tables import parse
+from tables import Table, fail, parse
 
 from live_telemetry_widget import normalize
 from live_telemetry_widget.frames import RunFrames
@@ -26,6 +26,8 @@ BATCH = 1_000
 LENGTH = 50
 AGENTS, WORKERS = 8, 4
 ROUNDS = 100
+#: Merging looks a row up among more, further away; it does not look at more of them.
+AT_MOST = 1.25
 
 
 def template() -> pa.RecordBatch:
@@ -80,14 +82,12 @@ def many_agents(plain: pa.RecordBatch) -> Callable[[int], pa.RecordBatch]:
     return make
 
 
-def seconds(frames: RunFrames, batches: list[pa.RecordBatch]) -> float:
-    """Return how long a batch took on average, the merging of small chunks included."""
-    spent = []
+def microseconds(frames: RunFrames, batches: list[pa.RecordBatch]) -> float:
+    """Return what a step cost on average, the merging of small chunks included."""
+    began = time.process_time()
     for batch in batches:
-        began = time.perf_counter()
         frames.append_steps(batch)
-        spent.append(time.perf_counter() - began)
-    return float(np.mean(spent))
+    return (time.process_time() - began) / len(batches) / BATCH * 1e6
 
 
 def main() -> None:
@@ -97,23 +97,26 @@ def main() -> None:
     options = parser.parse_args()
     most = SIZES[1] if options.quick else options.most
     plain = template()
-    print(f"{'held':>10}  {'what':<28}{'us a step':>10}{'ratio':>8}")
+    table = Table("merging, as a run grows", "us of processor a step")
     for title, make in (("one agent", one_agent(plain)), (f"{AGENTS} agents x {WORKERS} workers", many_agents(plain))):
         frames, held = RunFrames("r"), 0
-        first: dict[str, float] = {}
-        for size in (size for size in SIZES if size <= most):
+        costs: dict[str, list[float]] = {"new": [], "sent again": []}
+        sizes = [size for size in SIZES if size <= most]
+        for size in sizes:
             while held < size:
                 frames.append_steps(make(held))
                 held += BATCH
-            fresh = seconds(frames, [make(held + i * BATCH) for i in range(ROUNDS)])
+            costs["new"].append(microseconds(frames, [make(held + i * BATCH) for i in range(ROUNDS)]))
             held += ROUNDS * BATCH
-            resent = seconds(frames, [make(held - (i + 1) * BATCH) for i in range(ROUNDS)])
-            for what, each in ((f"{title}, fresh", fresh), (f"{title}, resent", resent)):
-                cost = each / BATCH * 1e6
-                print(f"{size:>10,}  {what:<28}{cost:>10.2f}{cost / first.setdefault(what, cost):>8.2f}")
+            again = microseconds(frames, [make(held - (i + 1) * BATCH) for i in range(ROUNDS)])
+            costs["sent again"].append(again)
+        for what, spent in costs.items():
+            for size, cost in zip(sizes, spent, strict=True):
+                table.row(f"{title}, {what}, {size:,} steps held", cost)
+            table.ratio(f"{title}, {what}, {sizes[-1]:,} to {sizes[0]:,}", spent[-1] / spent[0], at_most=AT_MOST)
         if frames.step_count != held:
-            msg = f"{frames.step_count} steps are held, {held} were given"
-            raise SystemExit(msg)
+            fail(f"{frames.step_count} steps are held, {held} were given")
+    table.print()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python benchmarks/reading.py [--steps 5000000]
 
 One episode is ``ltw.open(path).run(id).episode(n)``, the opening included: a DataFrame, its copies merged. A full scan decodes every
-chunk of the run, and makes nothing of it.
+chunk of the run, and makes nothing of it. The peer is plain pyarrow over the same rows in one Parquet file: the row groups whose statistics say that the episode
+may be in them, as a DataFrame.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import time
 
 import numpy as np
 import pyarrow as pa
-from tables import parse
+import pyarrow.parquet as pq
+from tables import Table, fail, parse
 
 import live_telemetry_widget as ltw
 from live_telemetry_widget import normalize
@@ -26,6 +28,9 @@ STEPS = 5_000_000
 LENGTH = 50
 BATCH = 16_000
 ROUNDS = 20
+#: Milliseconds; and how many times as long everything takes.
+AT_MOST_MS = 50.0
+AT_LEAST = 20.0
 
 
 def template() -> pa.RecordBatch:
@@ -74,8 +79,7 @@ def one_episode(folder: pathlib.Path, number: int) -> float:
         frame = recording.run("r").episode(number)
     spent = time.perf_counter() - began
     if len(frame) != LENGTH or frame["reward"].iloc[0] != float(number * LENGTH):
-        msg = f"episode {number} was read wrong: {len(frame)} steps from {frame['reward'].iloc[0]}"
-        raise SystemExit(msg)
+        fail(f"episode {number} was read wrong: {len(frame)} steps from {frame['reward'].iloc[0]}")
     return spent
 
 
@@ -86,8 +90,30 @@ def full_scan(folder: pathlib.Path, steps: int) -> float:
         rows = sum(batch.num_rows for batch in store.read("r", "steps"))
     spent = time.perf_counter() - began
     if rows != steps:
-        msg = f"{rows} steps were read, {steps} were written"
-        raise SystemExit(msg)
+        fail(f"{rows} steps were read, {steps} were written")
+    return spent
+
+
+def as_parquet(folder: pathlib.Path) -> pathlib.Path:
+    """Write the run as one Parquet file, a row group for each chunk of the store."""
+    path = folder / "peer.parquet"
+    with Store.open(folder, read_only=True) as store:
+        batches = store.read("r", "steps")
+        first = next(batches)
+        with pq.ParquetWriter(path, first.schema) as writer:
+            writer.write_batch(first)
+            for batch in batches:
+                writer.write_batch(batch)
+    return path
+
+
+def from_parquet(path: pathlib.Path, number: int) -> float:
+    """Return the seconds that plain pyarrow takes for an episode."""
+    began = time.perf_counter()
+    frame = pq.read_table(path, filters=[("episode", "==", number)]).to_pandas()
+    spent = time.perf_counter() - began
+    if len(frame) != LENGTH:
+        fail(f"pyarrow reads {len(frame)} steps of episode {number}")
     return spent
 
 
@@ -103,14 +129,22 @@ def main() -> None:
         write(folder, steps)
         wrote = time.perf_counter() - began
         size = sum(path.stat().st_size for path in folder.iterdir())
-        print(f"{steps:,} steps in {size / 2**20:,.0f} MiB ({size / steps:.1f} bytes a step), written in {wrote:.0f} s")
         episodes = np.linspace(0, steps // LENGTH - 1, ROUNDS).astype(int).tolist()
         one_episode(folder, 0)  # imports
-        times = [one_episode(folder, number) for number in episodes]
-        scan = full_scan(folder, steps)
-        median = statistics.median(times)
-        print(f"one episode of {LENGTH} steps: {median * 1e3:.1f} ms (slowest of {ROUNDS}: {max(times) * 1e3:.1f} ms)")
-        print(f"full scan: {scan:.2f} s, {scan / median:,.0f} times as long")
+        times = [one_episode(folder, number) * 1e3 for number in episodes]
+        scan = full_scan(folder, steps) * 1e3
+        peer = as_parquet(folder)
+        peers = [from_parquet(peer, number) * 1e3 for number in episodes]
+    median, plain = statistics.median(times), statistics.median(peers)
+    table = Table(f"an episode of {LENGTH} steps out of a file of {steps:,}", "ms")
+    table.note(f"{size / 2**20:,.0f} MiB, {size / steps:.1f} bytes a step, written in {wrote:.0f} s")
+    table.ratio("ltw.open(path).run(id).episode(n)", median, at_most=AT_MOST_MS)
+    table.row(f"  the slowest of {ROUNDS}", max(times))
+    table.row("  plain pyarrow: the same rows of a Parquet file", plain)
+    table.row("  ours to plain pyarrow", median / plain)
+    table.row("a full scan", scan)
+    table.ratio("  times as long as an episode", scan / median, at_least=AT_LEAST)
+    table.print()
 
 
 if __name__ == "__main__":

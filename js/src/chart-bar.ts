@@ -1,6 +1,7 @@
 // What stands above the curves: what is drawn, of whom, how smooth, what is under the cursor, and which line is whose.
 
 import { type Bucket, type Curve, type Curves, keyOf, type Measure } from "./curves.ts";
+import { plain } from "./plain.ts";
 import type { Line } from "./plot.ts";
 
 const TITLES: Record<Measure, string> = { total_reward: "Return", steps: "Length" };
@@ -73,7 +74,8 @@ export function makeBar(changed: () => void, showAll: () => void): Bar {
     const name = names.get(curve.run) ?? curve.run;
     const alike = [...names.values()].filter((other) => other === name).length > 1;
     const run = alike ? `${name} (${curve.run})` : name;
-    return [names.size > 1 ? run : "", curve.agent ?? (names.size > 1 ? "" : "all")].filter(Boolean).join(" · ");
+    const parts = [names.size > 1 ? run : "", curve.agent ?? (names.size > 1 ? "" : "all")];
+    return plain(parts.filter(Boolean).join(" · "));
   };
   const place = (curve: Curve): number => Math.max(0, held.series.indexOf(curve)) % DASHES.length;
 
@@ -131,7 +133,7 @@ export function makeBar(changed: () => void, showAll: () => void): Bar {
       options(agents, [
         [ALL, "all agents"],
         [EACH, "each agent"],
-        ...names.map((name): [string, string] => [`=${name}`, name || "(no name)"]),
+        ...names.map((name): [string, string] => [`=${name}`, plain(name) || "(no name)"]),
       ]);
       if (agent !== selected) agents.value = agent !== null && names.includes(agent) ? `=${agent}` : ALL;
       selected = agent;
@@ -149,7 +151,8 @@ export function makeBar(changed: () => void, showAll: () => void): Bar {
     },
     nameOf,
     look: (curve) => ({ colour: `--ltw-series-${place(curve)}`, dash: DASHES[place(curve)] as number[] }),
-    read(text) {
+    read(words) {
+      const text = plain(words);
       if (readout.textContent !== text) readout.textContent = readout.title = text;
     },
     tell(curve, value) {
@@ -188,7 +191,7 @@ function choice(name: string, testid: string): HTMLSelectElement {
 function options(select: HTMLSelectElement, wanted: readonly (readonly [value: string, text: string])[]): void {
   const same =
     select.options.length === wanted.length &&
-    wanted.every(([value, text], i) => select.options[i]?.value === value && select.options[i]?.text === text);
+    wanted.every(([value, text], i) => select.options[i]?.value === value && select.options[i]?.textContent === text);
   if (same) return;
   const { value } = select;
   select.replaceChildren(...wanted.map(([held, text]) => new Option(text, held)));

@@ -2,6 +2,7 @@
 
 import type { Action } from "./messages.ts";
 import type { Page } from "./page.ts";
+import { plain } from "./plain.ts";
 import type { View } from "./status.ts";
 
 const WORDS: Record<Action, { now: string; asked: string; help: string }> = {
@@ -77,7 +78,7 @@ export function makeControls({ run, link }: Page): View {
       if (made.textContent !== text) made.textContent = text;
       made.classList.toggle("ltw-sure", action === "cancel" && sure);
     }
-    const why = refused || controls?.trouble || "";
+    const why = plain(refused || controls?.trouble || "");
     if (trouble.textContent !== why) trouble.textContent = why;
     trouble.title = why;
     trouble.hidden = why === "";

@@ -7,6 +7,7 @@ import { browserClock } from "./link.ts";
 import type { Grid } from "./messages.ts";
 import type { Page } from "./page.ts";
 import { DEFAULT_SHOWN, makePicture, NO_OVERLAY, type PictureView, type Shown } from "./picture.ts";
+import { plain } from "./plain.ts";
 import { Replay } from "./replay.ts";
 import { make, makeReplayBar } from "./replay-bar.ts";
 import type { EpisodeRef } from "./selection.ts";
@@ -27,8 +28,6 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
   const element = make("figure", "ltw-grid");
   element.tabIndex = 0;
   element.setAttribute("aria-label", "Picture and replay; ? for keys");
-  // JupyterLab's own keys are not for what happens in here.
-  element.dataset.lmSuppressShortcuts = "true";
   const stage = make("div", "ltw-stage ltw-shots");
   const nothing = make("p", "ltw-nothing");
 
@@ -129,10 +128,10 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
     });
     controls.bar.hidden = (run.state?.episodes ?? 0) === 0;
     caption.hidden = controls.bar.hidden && !grid;
-    where.textContent = whereText(grid);
-    where.title = [grid?.game, grid?.caption].filter(Boolean).join(", ");
-    action.textContent = grid?.action ?? "";
-    action.title = grid?.action ? `action ${grid.action}` : "";
+    where.textContent = plain(whereText(grid));
+    where.title = plain([grid?.game, grid?.caption].filter(Boolean).join(", "));
+    action.textContent = plain(grid?.action ?? "");
+    action.title = grid?.action ? `action ${action.textContent}` : "";
   };
 
   const showPictures = (grid: Grid | null, second: Grid | null, two: boolean): void => {
@@ -159,14 +158,14 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
       shot.picture.element.hidden = empty || (one === null && nothingToDraw(ref));
       shot.title.hidden = !two;
       shot.element.toggleAttribute("data-differs", differs);
-      shot.title.textContent = two && ref ? titleOf(ref, shot === beside) : "";
+      shot.title.textContent = plain(two && ref ? titleOf(ref, shot === beside) : "");
       shot.title.title = shot.title.textContent;
     }
     const { element: canvas } = main.picture;
     nothing.hidden = !canvas.hidden;
     main.element.hidden = canvas.hidden && !two;
     if (canvas.hidden) {
-      nothing.textContent = emptyText();
+      nothing.textContent = plain(emptyText());
       canvas.setAttribute("aria-label", "no grid yet");
     }
   };

@@ -2,6 +2,7 @@
 
 import type { Kind } from "./frames.ts";
 import type { TableName } from "./messages.ts";
+import { plain } from "./plain.ts";
 
 const LABELS: Record<TableName, readonly (readonly [name: string, label: string])[]> = {
   steps: [
@@ -36,7 +37,7 @@ const LABELS: Record<TableName, readonly (readonly [name: string, label: string]
 
 /** The column's label; a further column is called what the worker called it. */
 export function label(table: TableName, name: string): string {
-  return LABELS[table].find(([known]) => known === name)?.[1] ?? name;
+  return LABELS[table].find(([known]) => known === name)?.[1] ?? plain(name);
 }
 
 /** The known columns first, in their own order; the further ones after, in the order given. */
@@ -53,6 +54,11 @@ export function isNumber(kind: Kind): boolean {
 
 /** A value as a cell shows it. */
 export function cellText(name: string, kind: Kind, value: unknown, digits = 6): string {
+  return plain(valueText(name, kind, value, digits));
+}
+
+/** The same as it is, for other programs: what a person would not see in it is in it. */
+export function valueText(name: string, kind: Kind, value: unknown, digits = 6): string {
   if (value === null || value === undefined) return "";
   if (kind === "time" && typeof value === "number") return timeText(value);
   if (typeof value === "number") return numberText(value, digits);

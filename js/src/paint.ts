@@ -2,6 +2,7 @@
 
 import { ANGLES, facing, heading } from "./layout.ts";
 import type { Cards, Facing, Grid, Mark } from "./messages.ts";
+import { plain } from "./plain.ts";
 import type { Theme } from "./theme.ts";
 
 type Colour = `--ltw-${string}`;
@@ -384,7 +385,7 @@ export class Painter {
     pen.font = `600 ${size}px system-ui, sans-serif`;
     pen.textAlign = align;
     pen.textBaseline = "middle";
-    pen.fillText(text, x, y);
+    pen.fillText(plain(text), x, y);
   }
 
   private box(x: number, y: number, w: number, h: number, r: number, colour: Colour, alpha = 1): void {

@@ -3,6 +3,7 @@
 import { brief, heat, natural, placed, type Size, trail } from "./layout.ts";
 import type { Cell, Grid, Picture } from "./messages.ts";
 import { ALL_LAYERS, type Layers, Painter } from "./paint.ts";
+import { plain } from "./plain.ts";
 import type { Theme } from "./theme.ts";
 
 /** What lies between the tiles and the things on them. */
@@ -95,7 +96,7 @@ export function makePicture(theme: Theme, faulted: (message: string) => void = (
   const show = (grid: Grid, room: Size, overlay = NO_OVERLAY, shown = DEFAULT_SHOWN): boolean => {
     const size = natural(grid);
     if (!size || Math.max(size.width, size.height) > MAX_SIDE) return false;
-    const words = describe(grid);
+    const words = plain(describe(grid));
     if (element.getAttribute("aria-label") !== words) element.setAttribute("aria-label", words);
     const ratio = devicePixelRatio || 1;
     // A frame's text is long: it is compared, not written down again.

@@ -1,6 +1,7 @@
 // What replay is worked with: buttons, slider, speed, layers, comparing, help, and the keys.
 
 import type { Shown } from "./picture.ts";
+import { plain } from "./plain.ts";
 import { makePopover, type Popover } from "./popover.ts";
 import type { Replay } from "./replay.ts";
 import { SPEEDS } from "./replay.ts";
@@ -220,7 +221,7 @@ export function makeReplayBar({ replay, switched, compare }: ReplayBarOptions): 
       layers.element.hidden = possible.size === 0;
       ofEpisode.hidden = !here || !(shown.heat || shown.policy || shown.values);
       (ofEpisode.firstChild as HTMLInputElement).checked = only;
-      note.textContent = words;
+      note.textContent = plain(words);
       note.hidden = words === "";
     },
     close() {

@@ -1,5 +1,6 @@
 // The script of a report (run.to_html): the same view as in a notebook, over the data of the file that it is in.
 
+import { plain } from "./plain.ts";
 import { ReportData } from "./report-data.ts";
 import { ReportModel } from "./report-kernel.ts";
 import factory from "./widget.ts";
@@ -20,7 +21,7 @@ async function show(): Promise<void> {
   notes.replaceChildren(
     ...data.meta.notes.map((text) => {
       const note = document.createElement("p");
-      note.textContent = text;
+      note.textContent = plain(text);
       return note;
     }),
   );
@@ -32,6 +33,8 @@ async function show(): Promise<void> {
 show().catch((error: unknown) => {
   const said = document.createElement("p");
   said.setAttribute("role", "alert");
-  said.textContent = `The interactive view could not be shown (${error instanceof Error ? error.message : String(error)}). Below is what can be said without it.`;
+  said.textContent = plain(
+    `The interactive view could not be shown (${error instanceof Error ? error.message : String(error)}). Below is what can be said without it.`,
+  );
   element("ltw-notes").append(said);
 });

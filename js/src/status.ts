@@ -3,6 +3,7 @@
 import { countText } from "./labels.ts";
 import { browserClock, type Clock } from "./link.ts";
 import type { ProblemCount, State } from "./messages.ts";
+import { plain } from "./plain.ts";
 import { makePopover } from "./popover.ts";
 import type { RunState } from "./run-state.ts";
 import { connectionOf, missingText, noticeOf, standing } from "./standing.ts";
@@ -67,13 +68,13 @@ export function makeStatus(run: RunState, root: HTMLElement, clock: Clock = brow
       say(pill, text);
       say(name, state ? state.name || state.run_id : "");
       say(id, state?.name ? state.run_id : "");
-      if (state) name.title = `run ${state.run_id}`;
+      if (state) name.title = plain(`run ${state.run_id}`);
       const who = (state?.agents ?? []).filter((agent) => agent !== "");
       say(agents, who.length > 3 ? `${who.length} agents` : who.join(", "));
-      agents.title = who.join(", ");
+      agents.title = plain(who.join(", "));
       const why = key === "reconnecting" ? (state?.connection.message ?? "") : "";
       say(reason, why);
-      connection.title = reason.title = state?.connection.message ?? "";
+      connection.title = reason.title = plain(state?.connection.message ?? "");
       tick();
       say(steps.value, countText(state?.steps ?? 0));
       const expected = state?.expected_episodes;
@@ -83,10 +84,12 @@ export function makeStatus(run: RunState, root: HTMLElement, clock: Clock = brow
       rate.element.hidden = run.lost !== "" || key === "reconnecting";
       const lacking = missingText(state);
       say(missing, lacking);
-      missing.title = (state?.problems ?? [])
-        .filter(isGap)
-        .map(({ detail }) => detail)
-        .join("; ");
+      missing.title = plain(
+        (state?.problems ?? [])
+          .filter(isGap)
+          .map(({ detail }) => detail)
+          .join("; "),
+      );
       showProblems(state?.problems ?? []);
       progress.show(state);
       const said = noticeOf(run);
@@ -176,6 +179,7 @@ function make(tag: string, className: string, testid?: string): HTMLElement {
   return element;
 }
 
-function say(element: HTMLElement, text: string): void {
+function say(element: HTMLElement, words: string): void {
+  const text = plain(words, true);
   if (element.textContent !== text) element.textContent = text;
 }

@@ -3,6 +3,7 @@
 import { label } from "./labels.ts";
 import { browserClock, type Clock } from "./link.ts";
 import type { Page } from "./page.ts";
+import { plain } from "./plain.ts";
 import { makePopover } from "./popover.ts";
 import type { View } from "./status.ts";
 import { foundIn } from "./table-hands.ts";
@@ -16,7 +17,6 @@ export function makeTableBar(page: Page, clock: Clock = browserClock): View {
   const states: TableState[] = [page.tables.steps, page.tables.episodes];
   const element = document.createElement("div");
   element.className = "ltw-bar";
-  element.dataset.lmSuppressShortcuts = "true";
 
   const filter = field("Filter rows, as in: reward > 0 and steps < 10", "filter", "ltw-filter");
   filter.spellcheck = false;
@@ -140,6 +140,7 @@ export function makeTableBar(page: Page, clock: Clock = browserClock): View {
       text = `${wrong.reason}${wrong.near.length > 0 && !wrong.reason.includes("did you mean") ? `; near: ${wrong.near.join(", ")}` : ""} (at character ${Math.min(wrong.position, wanted.length) + 1})`;
     else if (wanted !== "" && text === "") text = states.map(matchText).filter(Boolean).join(" · ");
     note.classList.toggle("ltw-bar-fault", wrong !== null || goFault !== "");
+    text = plain(text);
     if (note.textContent !== text) note.textContent = text;
     note.title = text;
   };

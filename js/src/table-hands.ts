@@ -2,6 +2,7 @@
 
 import { label } from "./labels.ts";
 import type { Page } from "./page.ts";
+import { plain } from "./plain.ts";
 import type { Held } from "./rows.ts";
 import { type EpisodeRef, type Selected, sameEpisode } from "./selection.ts";
 import { opensAsTree, type TableBody } from "./table.ts";
@@ -72,14 +73,14 @@ export function makeTableHands(page: Page, state: TableState, body: TableBody, t
       await writeClipboard(lines.map((line) => line.map(tsvCell).join("\t")).join("\n"));
       says.textContent = `${held.length} rows copied`;
     } catch (error) {
-      says.textContent = `Not copied: ${error instanceof Error ? error.message : String(error)}`;
+      says.textContent = plain(`Not copied: ${error instanceof Error ? error.message : String(error)}`);
     }
     element.dataset.said = says.textContent;
   };
   const cellsOf = (held: Held): string[] =>
     body.columns.map(({ name, kind }) => {
       const raw = value(held, name);
-      return typeof raw === "number" && kind !== "time" ? String(raw) : body.textOf({ name, kind }, held);
+      return typeof raw === "number" && kind !== "time" ? String(raw) : body.textOf({ name, kind }, held, true);
     });
 
   // -- selecting
@@ -110,7 +111,7 @@ export function makeTableHands(page: Page, state: TableState, body: TableBody, t
       const { fields } = await link.ask("ask_find", of);
       return foundIn(fields.found)[0]?.episode ?? null;
     } catch (error) {
-      says.textContent = `Not found: ${error instanceof Error ? error.message : String(error)}`;
+      says.textContent = plain(`Not found: ${error instanceof Error ? error.message : String(error)}`);
       return null;
     }
   };
@@ -161,7 +162,7 @@ export function makeTableHands(page: Page, state: TableState, body: TableBody, t
       if (row !== null) known = { key, step: step ?? 0, row };
       if (row !== null && sameEpisode(selection.episode, episode)) body.show(row);
     } catch (error) {
-      says.textContent = `Not found: ${error instanceof Error ? error.message : String(error)}`;
+      says.textContent = plain(`Not found: ${error instanceof Error ? error.message : String(error)}`);
     } finally {
       looking = null;
     }

@@ -3,7 +3,7 @@
 import "regular-table";
 import type { RegularTableElement } from "regular-table";
 import { CHARACTER, makeColumns, NARROWEST, PADDING } from "./columns.ts";
-import { cellText, fullText, isNumber, label } from "./labels.ts";
+import { cellText, fullText, isNumber, label, valueText } from "./labels.ts";
 import type { TableName } from "./messages.ts";
 import type { Page } from "./page.ts";
 import type { ColumnInfo, Held } from "./rows.ts";
@@ -52,7 +52,8 @@ export interface TableBody {
   rowOf(cell: Element): number | null;
   /** The column that a cell stands in. */
   columnOf(cell: Element): ColumnInfo | null;
-  textOf(column: ColumnInfo, held: Held): string;
+  /** A cell as it is shown, or `raw`, as it is copied. */
+  textOf(column: ColumnInfo, held: Held, raw?: boolean): string;
   /** Bring a row on screen, in the middle unless it is there already. */
   show(row: number): void;
   follow(on: boolean): void;
@@ -66,7 +67,6 @@ export function makeTable(page: Page, options: TableOptions): TableView {
   const element = document.createElement("div");
   element.className = "ltw-table";
   element.dataset.testid = `ltw-${table}-table`;
-  element.dataset.lmSuppressShortcuts = "true";
   const nothing = document.createElement("p");
   nothing.className = "ltw-nothing";
   const grid = document.createElement("regular-table");
@@ -88,9 +88,9 @@ export function makeTable(page: Page, options: TableOptions): TableView {
   let again = false;
   let settle: number | undefined;
 
-  const textOf = (column: ColumnInfo, held: Held): string => {
+  const textOf = (column: ColumnInfo, held: Held, raw = false): string => {
     const { name, kind } = column;
-    const text = cellText(name, kind, held.frame.columns.get(name)?.at(held.index), state.digits);
+    const text = (raw ? valueText : cellText)(name, kind, held.frame.columns.get(name)?.at(held.index), state.digits);
     return options.text ? options.text(name, text, held) : text;
   };
   const columns = makeColumns(grid, state, textOf);

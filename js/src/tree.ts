@@ -1,5 +1,7 @@
 // A value as a tree that opens and closes: objects and lists by their parts, everything else as text. Text only.
 
+import { plain } from "./plain.ts";
+
 const MOST_PARTS = 200;
 const DEEPEST_OPEN = 2;
 
@@ -11,9 +13,9 @@ export function makeTree(text: string): HTMLElement {
   try {
     value = JSON.parse(text);
   } catch {
-    const plain = document.createElement("pre");
-    plain.textContent = text;
-    root.append(plain);
+    const whole = document.createElement("pre");
+    whole.textContent = plain(text, true);
+    root.append(whole);
     return root;
   }
   root.append(node(null, value, 0));
@@ -32,7 +34,7 @@ function node(name: string | null, value: unknown, depth: number): HTMLElement {
     if (name !== null) leaf.append(key(name), ": ");
     const shown = document.createElement("span");
     shown.className = `ltw-json-${value === null ? "null" : typeof value}`;
-    shown.textContent = JSON.stringify(value) ?? String(value);
+    shown.textContent = plain(JSON.stringify(value) ?? String(value));
     leaf.append(shown);
     return leaf;
   }
@@ -64,7 +66,7 @@ function node(name: string | null, value: unknown, depth: number): HTMLElement {
 function key(name: string): HTMLElement {
   const shown = document.createElement("span");
   shown.className = "ltw-json-key";
-  shown.textContent = name;
+  shown.textContent = plain(name);
   return shown;
 }
 

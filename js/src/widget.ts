@@ -7,6 +7,7 @@ import { makeEpisodes } from "./episodes.ts";
 import { makeGrid } from "./grid.ts";
 import { openLink } from "./link.ts";
 import type { Page } from "./page.ts";
+import { plain } from "./plain.ts";
 import { RunState } from "./run-state.ts";
 import { scheduled } from "./schedule.ts";
 import { Selection } from "./selection.ts";
@@ -32,12 +33,14 @@ export function renderView(page: Page, model: Pick<Model, "get" | "on" | "off">,
   const root = document.createElement("section");
   root.className = "ltw";
   root.dataset.testid = "ltw-root";
+  // JupyterLab's own keys are not for what happens in here.
+  root.dataset.lmSuppressShortcuts = "true";
   const frame = document.createElement("div");
   frame.className = "ltw-frame";
   root.append(frame);
   el.append(root);
 
-  const retitle = (): void => root.setAttribute("aria-label", model.get("title") || "Live telemetry");
+  const retitle = (): void => root.setAttribute("aria-label", plain(model.get("title") || "Live telemetry"));
   retitle();
   model.on("change:title", retitle);
 

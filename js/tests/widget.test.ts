@@ -1,7 +1,9 @@
 // @vitest-environment jsdom
+
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { BLANK, FakeKernel, type Row } from "../fake-kernel.ts";
 import { describe as describeGrid } from "../src/picture.ts";
+import { plain } from "../src/plain.ts";
 import factory from "../src/widget.ts";
 
 const at = (testid: string, within: ParentNode = document): HTMLElement => {
@@ -180,9 +182,9 @@ describe("the widget", () => {
     const shown = new Set(
       [...cells("ltw-steps-table"), ...cells("ltw-episodes-table"), headers("ltw-steps-table")].flat(),
     );
-    for (const text of hostile) expect(shown).toContain(text);
+    for (const text of hostile) expect(shown).toContain(plain(text));
     for (const part of [".ltw-notice", ".ltw-name", ".ltw-problem-detail", "figcaption"]) {
-      expect(root.querySelector(part)?.textContent).toContain(all);
+      expect(root.querySelector(part)?.textContent).toContain(plain(all));
     }
     expect(root.querySelector("img, script, iframe, a, b, i")).toBeNull();
     expect((window as { hacked?: number }).hacked).toBeUndefined();

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,6 +25,18 @@ def weight(rows: pa.RecordBatch | pa.Table) -> int:
 
 #: On the caller's thread: to wake others, buffer by buffer, costs more than they save.
 _HERE: Final = pa.ipc.IpcReadOptions(use_threads=False)
+
+
+def constant(value: str, count: int) -> pa.DictionaryArray:
+    """Return a column of labels that are all the same."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([value], TEXT))
+
+
+def numbered(batch: pa.RecordBatch, first_seq: int) -> pa.RecordBatch:
+    """Return rows with their numbers, which count on from the first."""
+    at = batch.schema.get_field_index("seq_id")
+    numbers = pa.array(np.arange(first_seq, first_seq + batch.num_rows, dtype=np.uint64))
+    return batch.set_column(at, batch.schema.field(at), numbers)
 
 
 def unified(core: pa.Schema, batches: Sequence[pa.RecordBatch]) -> tuple[pa.Schema, list[pa.RecordBatch]]:

@@ -40,7 +40,7 @@ class Piece(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Rows as they are stored, and as they may be sent: an IPC stream.
+    """Rows as they are stored, and as they may be sent: an IPC stream, in which the run's name and the rows' numbers are not looked at.
 
     Attributes
     ----------
@@ -50,13 +50,19 @@ class Chunk(NamedTuple):
         How many.
     """
 
+    run_id: str
     first_seq: int
     rows: int
     data: bytes
 
+    def batch(self) -> pa.RecordBatch:
+        """Return the rows, with what the bytes need not say."""
+        batch = _arrow.numbered(_arrow.from_stream(self.data), self.first_seq)
+        return batch.set_column(0, batch.schema.field(0), _arrow.constant(self.run_id, batch.num_rows))
+
     def after(self, since_seq: int) -> pa.RecordBatch:
         """Return the rows behind a number."""
-        batch = decode(self.data)
+        batch = self.batch()
         return batch.slice(since_seq + 1 - self.first_seq) if self.first_seq <= since_seq else batch
 
 
@@ -67,14 +73,14 @@ def encode(batch: pa.RecordBatch, *, merged: bool) -> bytes:
     return data
 
 
-def decode(data: bytes) -> pa.RecordBatch:
-    """Undo :func:`encode`."""
-    return _arrow.from_stream(data)
-
-
 def schema_of(data: bytes) -> pa.Schema:
     """Return the schema of what :func:`encode` made, without decoding the rows."""
     return pa.ipc.open_stream(data).schema
+
+
+def holds(batch: pa.RecordBatch) -> bool:
+    """Whether one chunk may hold a batch."""
+    return bool(batch.num_rows <= MAX_ROWS and batch.nbytes <= MAX_BYTES)
 
 
 def split(batch: pa.RecordBatch, first_seq: int) -> Iterator[tuple[Piece, pa.RecordBatch]]:

@@ -97,7 +97,9 @@ def _series(column: pa.ChunkedArray) -> Any:  # noqa: ANN401 - whatever pandas t
         return pd.Series([None] * len(column), dtype=object)
     if pa.types.is_dictionary(kind):
         return column.unify_dictionaries().combine_chunks().to_pandas() if len(column) else pd.Categorical([])
-    return column.to_pandas()
+    series = column.to_pandas()
+    # Of one chunk it is Arrow's memory, and pandas' error for whoever writes to it speaks of types.
+    return series.copy() if column.num_chunks == 1 and pa.types.is_primitive(kind) else series
 
 
 def decoded(column: pa.ChunkedArray) -> Any:  # noqa: ANN401

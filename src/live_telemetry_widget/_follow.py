@@ -25,7 +25,7 @@ from live_telemetry_widget.proto import trainer_pb2
 from live_telemetry_widget.schema import CORE, KINDS, Kind, Problem, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from live_telemetry_widget._gaps import Gap
     from live_telemetry_widget.client import Backoff, RunInfo, TrainerClient
@@ -263,12 +263,13 @@ class Following:
             news, ended = self.feed.frames.news, self.feed.state.ended
             try:
                 at = self.feed.step_seq if kind == "steps" else self.feed.episode_seq
-                async for message in client.stream_rows(kind, self.feed.run_id, at, self.feed.traffic[kind]):
+                rows = client.stream_rows(kind, self.feed.run_id, at, self.feed.traffic[kind])
+                async for messages in rows:
                     backoff.reset()
                     self._spoke()
-                    self.take(kind, message)
+                    self.take_all(kind, messages)
                     if kind == "steps":
-                        self._newest.append(message)
+                        self._newest.extend(messages[-_NEWEST:])
                     if kind not in self._vain:
                         self.feed.heard()
             except ConnectError as error:
@@ -290,17 +291,22 @@ class Following:
 
     def take(self, kind: Kind, message: object) -> None:
         """Take a message in: raw or a batch from a stream, or parsed or a dict when fed by hand."""
+        self.take_all(kind, [message])
+
+    def take_all(self, kind: Kind, messages: Sequence[object]) -> None:
+        """Take messages in, each as in :meth:`take`; those of a list are of one sort."""
         inbox = self._inboxes[kind]
-        inbox.messages.append(message)
+        inbox.messages += messages
         wait = _FLUSH_EVERY
-        if isinstance(message, Received):
+        if isinstance(messages[0], Received):
             self.feed.frames.names_are_exact = True
-            inbox.nbytes += len(message.data)
-            inbox.rows += message.last_seq - message.first_seq + 1
+            batches = [message for message in messages if isinstance(message, Received)]
+            inbox.nbytes += sum(len(batch.data) for batch in batches)
+            inbox.rows += sum(batch.last_seq - batch.first_seq + 1 for batch in batches)
             # What comes in batches was gathered where it was made: only what comes too often waits.
             wait = max(0.0, inbox.flushed_at + _FLUSH_EVERY - time.monotonic())
-        if isinstance(message, bytes):
-            inbox.nbytes += len(message)
+        elif isinstance(messages[0], bytes):
+            inbox.nbytes += sum(len(message) for message in messages if isinstance(message, bytes))
         if len(inbox.messages) >= _FLUSH_AT or inbox.nbytes >= _FLUSH_BYTES or inbox.rows >= _FLUSH_ROWS:
             self._flush(kind)
         elif inbox.scheduled is None:

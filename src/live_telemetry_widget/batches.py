@@ -54,6 +54,8 @@ _OPTIONS: Final = {
     "zstd": pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False),
     "lz4": pa.ipc.IpcWriteOptions(compression=pa.Codec("lz4"), use_threads=False),
 }
+#: A message is kept as it is when it is so many times smaller than what it says: then it was packed, and there is nothing behind its rows.
+_PACKED: Final = 2
 #: Counting numbers: a row without them is no row.
 _INDICES: Final = {"steps": ("episode", "step_index"), "episodes": ("episode", "steps")}
 _ABSENT: Final = {pa.bool_(): False, pa.float64(): float("nan"), pa.uint64(): 0}
@@ -64,11 +66,18 @@ class BadBatchError(ValueError):
 
 
 class Rows(NamedTuple):
-    """A batch in the columns of its kind, what was wrong with what it was made of, and how many rows that had."""
+    """A batch in the columns of its kind, what was wrong with what it was made of, and how many rows that had.
+
+    Attributes
+    ----------
+    data
+        The message that it was, when that says the same, packed, save for the run's name and the rows' numbers.
+    """
 
     batch: pa.RecordBatch
     problems: list[Problem]
     received: int
+    data: bytes | None = None
 
 
 def encode(batch: pa.RecordBatch, compression: Compression = "none") -> bytes:
@@ -130,7 +139,8 @@ def decode(data: bytes, kind: Kind, run_id: str, skip: int = 0) -> Rows:
         They are none.
     """
     try:
-        _check_size(_unpacked.size(data))
+        size = _unpacked.size(data)
+        _check_size(size)
         batch = _arrow.from_stream(data)
         # Offsets that point outside, indices beyond their dictionary, texts that are none. Before anything else is asked
         # of the batch: its size alone, asked of offsets that lie, is a segmentation fault.
@@ -138,6 +148,14 @@ def decode(data: bytes, kind: Kind, run_id: str, skip: int = 0) -> Rows:
         if batch.num_rows > MAX_ROWS:
             msg = f"a batch of {batch.num_rows:,} rows; send at most {MAX_ROWS:,} at once"
             raise BadBatchError(msg)
+        schema = _schema_of_ours(batch, kind)
+        if schema is not None:
+            columns = batch.columns
+            columns[0] = _arrow.constant(run_id, batch.num_rows)
+            ours = pa.RecordBatch.from_arrays(columns, schema=schema)
+            same = batch.schema.equals(schema, check_metadata=True)
+            packed = data if same and not skip and len(data) * _PACKED <= size else None
+            return Rows(ours.slice(skip), [], batch.num_rows, packed)
         held, problems = _conform(batch.slice(skip), kind, run_id)
         return Rows(held, problems, batch.num_rows)
     except StopIteration:
@@ -161,14 +179,9 @@ def _conform(batch: pa.RecordBatch, kind: Kind, run_id: str) -> tuple[pa.RecordB
     if len(set(names)) != len(names):
         msg = "a batch with two columns of one name"
         raise BadBatchError(msg)
-    schema = _schema_of_ours(batch, kind)
-    if schema is not None:
-        columns = batch.columns
-        columns[0] = _run_column(run_id, batch.num_rows)
-        return pa.RecordBatch.from_arrays(columns, schema=schema), problems
     batch = _with_indices(batch, kind, problems)
     count = batch.num_rows
-    run = _run_column(run_id, count)
+    run = _arrow.constant(run_id, count)
     arrays: list[pa.Array] = []
     for field in core:
         at = batch.schema.get_field_index(field.name)
@@ -207,10 +220,6 @@ def _apart(name: str, names: list[str]) -> str:
     return name
 
 
-def _run_column(run_id: str, count: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([run_id], TEXT))
-
-
 def _schema_of_ours(batch: pa.RecordBatch, kind: Kind) -> pa.Schema | None:
     """Return the schema of a batch in which nothing is to be changed but the name of its run; None of another.
 
@@ -218,13 +227,16 @@ def _schema_of_ours(batch: pa.RecordBatch, kind: Kind) -> pa.Schema | None:
     """
     core, held = CORE[kind], batch.schema
     number = len(core)
-    if held.names[:number] != core.names or held.types[:number] != core.types or len(held) - number > MAX_COLUMNS:
-        return None
-    if any(field.type == TEXT and field.metadata not in (None, JSON_KIND) for field in held):
-        return None
-    if not all(kind == TEXT or _is_usual(kind) for kind in held.types[number:]) or EVENT_NAMES & {*held.names}:
-        return None
-    if any(_lacks_some(batch.column(at), field) for at, field in enumerate(core)):
+    usual = (
+        held.names[:number] == core.names
+        and held.types[:number] == core.types
+        and len(held) - number <= MAX_COLUMNS
+        and len(set(held.names)) == len(held)
+        and EVENT_NAMES.isdisjoint(held.names)
+        and all(field.metadata in (None, JSON_KIND) for field in held if field.type == TEXT)
+        and all(kind == TEXT or _is_usual(kind) for kind in held.types[number:])
+    )
+    if not usual or any(_lacks_some(batch.column(at), field) for at, field in enumerate(core)):
         return None
     if batch.num_rows and any(pc.min(batch.column(name)).as_py() < 0 for name in _INDICES[kind]):
         return None

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from live_telemetry_widget import commands as run_commands
 from live_telemetry_widget import deliver_command, report_command
 from live_telemetry_widget._names import DEFAULT_ADDRESS
+from live_telemetry_widget._plain import plain
 from live_telemetry_widget._version import __version__
 from live_telemetry_widget.errors import RecordingError, TelemetryError
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = arguments.call(arguments)
         sys.stdout.flush()
     except TelemetryError as error:
-        print(f"live-telemetry: {error}", file=sys.stderr)
+        print(f"live-telemetry: {plain(error, lines=True)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

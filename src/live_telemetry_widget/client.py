@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import grpc
 
+from live_telemetry_widget import _messages
 from live_telemetry_widget._credit import Credit
 from live_telemetry_widget.batches import COMPRESSION_NUMBERS, KIND_NUMBERS, weight
 from live_telemetry_widget.errors import ConnectError, DaemonError, RunNotFoundError, UnknownCallError
@@ -29,6 +30,11 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 MAX_MESSAGE: Final = 64 * 1024 * 1024
+_SERVICE: Final = "/gymgui.trainer.TrainerService"
+_REQUESTS: Final[dict[Kind, Any]] = {
+    "steps": trainer_pb2.StreamStepsRequest,
+    "episodes": trainer_pb2.StreamEpisodesRequest,
+}
 _CALL_TIMEOUT: Final = 10.0
 
 #: Keepalive finds a connection that is only half there within 20 s: a ping after 10 s without traffic, 5 s for its answer.
@@ -218,12 +224,8 @@ class TrainerClient:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._trainer = trainer_pb2_grpc.TrainerServiceStub(self._channel)
         self._telemetry = telemetry_pb2_grpc.TelemetryServiceStub(self._channel)
-        service = "/gymgui.trainer.TrainerService"
         self._steps = self._channel.unary_stream(
-            f"{service}/StreamRunSteps", request_serializer=trainer_pb2.StreamStepsRequest.SerializeToString
-        )
-        self._episodes = self._channel.unary_stream(
-            f"{service}/StreamRunEpisodes", request_serializer=trainer_pb2.StreamEpisodesRequest.SerializeToString
+            f"{_SERVICE}/StreamRunSteps", request_serializer=trainer_pb2.StreamStepsRequest.SerializeToString
         )
         self._generation: Generation | None = None
         self._ours: bool | None = None
@@ -237,7 +239,7 @@ class TrainerClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the channel and end its streams."""
+        """Close the channel and end its streams; those of messages end with whoever reads them."""
         await self._channel.close()
 
     async def generation(self) -> Generation:
@@ -278,10 +280,6 @@ class TrainerClient:
         """
         return self._raw(self._steps(trainer_pb2.StreamStepsRequest(run_id=run_id, since_seq=since_seq)))
 
-    def stream_episodes(self, run_id: str, since_seq: int) -> AsyncGenerator[bytes]:
-        """Yield a run's episodes likewise: RunEpisode messages, unparsed."""
-        return self._raw(self._episodes(trainer_pb2.StreamEpisodesRequest(run_id=run_id, since_seq=since_seq)))
-
     async def _raw(self, call: Any) -> AsyncGenerator[bytes]:  # noqa: ANN401 - gRPC's calls have no types
         """Yield the messages of a call, and end it."""
         try:
@@ -294,8 +292,8 @@ class TrainerClient:
 
     async def stream_rows(
         self, kind: Kind, run_id: str, since_seq: int, traffic: Traffic
-    ) -> AsyncGenerator[bytes | Received]:
-        """Yield a run's rows: in batches where the daemon has them and keeps its numbers, else as :meth:`stream_steps` does.
+    ) -> AsyncGenerator[list[bytes] | list[Received]]:
+        """Yield a run's rows: a batch at a time where the daemon has them and keeps its numbers, else messages as :meth:`stream_steps` does, all that have come.
 
         Only our own daemon keeps its numbers over a restart; in another's a number that was seen may name a new row, so its rows are read from the
         start.
@@ -305,7 +303,7 @@ class TrainerClient:
                 try:
                     async with contextlib.aclosing(self._stream_batches(kind, run_id, since_seq, traffic)) as stream:
                         async for received in stream:
-                            yield received
+                            yield [received]
                 except UnknownCallError:
                     self._batches = False
                 else:
@@ -313,12 +311,15 @@ class TrainerClient:
         else:
             since_seq = 0
         traffic.wire = "messages"
-        single = self.stream_steps if kind == "steps" else self.stream_episodes
-        async with contextlib.aclosing(single(run_id, since_seq)) as messages:
-            async for raw in messages:
-                traffic.messages += 1
-                traffic.nbytes += len(raw)
-                yield raw
+        request = _REQUESTS[kind](run_id=run_id, since_seq=since_seq)
+        method = f"{_SERVICE}/{'StreamRunSteps' if kind == 'steps' else 'StreamRunEpisodes'}"
+        lists = _messages.read(self.address, CHANNEL_OPTIONS, method, request.SerializeToString())
+        async with contextlib.aclosing(lists):
+            with self._translated():
+                async for found in lists:
+                    traffic.messages += len(found)
+                    traffic.nbytes += sum(map(len, found))
+                    yield found
 
     async def _stream_batches(
         self, kind: Kind, run_id: str, since_seq: int, traffic: Traffic
@@ -328,15 +329,21 @@ class TrainerClient:
         call = self._telemetry.StreamBatches()
         try:
             with self._translated():
-                await call.write(
-                    telemetry_pb2.BatchCredit(
-                        run_id=run_id,
-                        kind=KIND_NUMBERS[kind],
-                        since_seq=since_seq,
-                        compression=COMPRESSION_NUMBERS["lz4"],  # as it is committed
-                        rows=credit.first(),
+                try:
+                    await call.write(
+                        telemetry_pb2.BatchCredit(
+                            run_id=run_id,
+                            kind=KIND_NUMBERS[kind],
+                            since_seq=since_seq,
+                            compression=COMPRESSION_NUMBERS["lz4"],  # as it is committed
+                            rows=credit.first(),
+                        )
                     )
-                )
+                except grpc.aio.AioRpcError as error:
+                    # A call that is refused before it is written to ends so, and gRPC does not keep why.
+                    if error.code() == grpc.StatusCode.INTERNAL and await self._knows_no_batches():
+                        raise UnknownCallError(str(error.details())) from None
+                    raise
                 async for message in call:
                     traffic.messages += 1
                     traffic.nbytes += len(message.data)
@@ -345,6 +352,17 @@ class TrainerClient:
                     more = credit.arrived(message.last_seq - message.first_seq + 1, weight(message.data))
                     if more:
                         await call.write(telemetry_pb2.BatchCredit(rows=more))
+        finally:
+            call.cancel()
+
+    async def _knows_no_batches(self) -> bool:
+        """Whether the daemon refuses the call itself: one that knows it waits to be told of which run."""
+        call = self._telemetry.StreamBatches()
+        try:
+            async with asyncio.timeout(_CALL_TIMEOUT):
+                return bool(await call.code() == grpc.StatusCode.UNIMPLEMENTED)
+        except TimeoutError:
+            return False
         finally:
             call.cancel()
 
@@ -414,10 +432,10 @@ class TrainerClient:
     def _translated(self):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a context manager for this class alone
         try:
             yield
-        except grpc.aio.AioRpcError as error:
+        except grpc.RpcError as error:  # of either kind of channel
             raise self._error(error) from None
 
-    def _error(self, error: grpc.aio.AioRpcError) -> ConnectError | DaemonError:
+    def _error(self, error: grpc.RpcError) -> ConnectError | DaemonError:
         code, details = error.code(), error.details() or "no details"
         if code == grpc.StatusCode.UNAVAILABLE:
             return ConnectError(

@@ -13,6 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from live_telemetry_widget._plain import plain
 from live_telemetry_widget.errors import ConnectError, RecordingError
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def _bar(total: int, title: str) -> Iterator[Callable[[int], object]]:
     # It would start a thread to look after bars that hang.
     tqdm.monitor_interval = 0
     # disable=None: none where nobody watches.
-    with tqdm(total=total, desc=title, unit=" rows", unit_scale=True, disable=None, file=sys.stderr) as bar:
+    with tqdm(total=total, desc=plain(title), unit=" rows", unit_scale=True, disable=None, file=sys.stderr) as bar:
         yield bar.update
 
 
@@ -351,4 +352,4 @@ def _remove(store: Store, data_dir: pathlib.Path, run_ids: list[str]) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"live-telemetry: {text}", file=sys.stderr)
+    print(f"live-telemetry: {plain(text)}", file=sys.stderr)

@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 from live_telemetry_widget import _json
+from live_telemetry_widget._plain import plain
 from live_telemetry_widget.client import Generation, RunDetails, RunInfo, TrainerClient, run_state
 from live_telemetry_widget.errors import RunNotFoundError
 from live_telemetry_widget.feed import run_name
@@ -104,7 +105,7 @@ def table(cells: Sequence[Sequence[str]]) -> str:
     """
     if not cells:
         return "no runs"
-    lines = [_HEADINGS, *cells]
+    lines = [_HEADINGS, *([plain(cell) for cell in line] for line in cells)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADINGS))]
 
     def cell(line: Sequence[str], i: int) -> str:
@@ -127,12 +128,12 @@ def card(told: Told) -> str:
         ("last heartbeat", _moment(info.last_heartbeat)),
         ("digest", info.digest),
     ]
-    text = "\n".join(f"{name:<14}  {value}" for name, value in lines if value)
+    text = "\n".join(f"{name:<14}  {plain(value)}" for name, value in lines if value)
     return f"{text}\nconfig\n{_config_text(details)}" if details else text
 
 
 def _config_text(details: RunDetails) -> str:
     try:
-        return json.dumps(_json.parse(details.config_json), indent=2, ensure_ascii=False)
+        return plain(json.dumps(_json.parse(details.config_json), indent=2, ensure_ascii=False), lines=True)
     except _json.UNREADABLE:
-        return details.config_json
+        return plain(details.config_json, lines=True)

@@ -318,6 +318,8 @@ class LiveView:
     def _state(self, rows: int) -> messages.State:
         feed, frames, link = self.feed, self.frames, self.feed.link
         config = feed.config
+        # First, because drawing counts what cannot be drawn.
+        grid = self._newest_grid(rows)
         ended = frames.ended_episodes()
         return messages.State(
             run_id=feed.run_id,
@@ -340,7 +342,7 @@ class LiveView:
                 messages.ProblemCount(kind=p.kind, count=p.count, detail=p.detail[:500]) for p in frames.problems()
             ],
             controls=self._control_state(),
-            grid=self._newest_grid(rows),
+            grid=grid,
         )
 
     def _control_state(self) -> messages.ControlState | None:

@@ -10,6 +10,7 @@ import re
 import sys
 from typing import Final
 
+from live_telemetry_widget._plain import plain
 from live_telemetry_widget.errors import TelemetryError
 
 _MEGABYTE: Final = 1_000_000
@@ -95,5 +96,5 @@ def _report(arguments: argparse.Namespace) -> int:
         except (OSError, ValueError) as error:
             msg = f"{path} cannot be written: {error}"
             raise TelemetryError(msg) from error
-    print(f"live-telemetry: {report}", file=sys.stderr)  # noqa: T201 - a command prints
+    print(f"live-telemetry: {plain(report)}", file=sys.stderr)  # noqa: T201 - a command prints
     return 0

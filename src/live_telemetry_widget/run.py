@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from live_telemetry_widget import about, exchange, exports, lazy, slices
+from live_telemetry_widget._plain import plain
 from live_telemetry_widget.decode import check_decode, with_columns
 from live_telemetry_widget.errors import ClosedError, ConnectError, DaemonError, RecordingError, WaitTimeoutError
 from live_telemetry_widget.feed import row_of
@@ -714,7 +715,7 @@ class Run:
 
     def __repr__(self) -> str:
         problems = sum(p.count for p in self._feed.frames.problems())
-        reason = f" ({self.reason})" if self.reason else ""
+        reason = f" ({plain(self.reason)})" if self.reason else ""
         known = "" if self._feed.info or not self._feed.loaded else ", not known to the daemon"
         return f"<Run {self.run_id!r} {self.status.value}{reason}{known}: {self._progress()}, {problems} problems>"
 

@@ -22,6 +22,7 @@ from live_telemetry_widget.exports import Exported, is_export
 from live_telemetry_widget.feed import Link, RunFeed, info_of, plain_reason, run_name
 from live_telemetry_widget.frames import RunFrames
 from live_telemetry_widget.hub import TelemetryAsyncHub
+from live_telemetry_widget.report import plots
 from live_telemetry_widget.run import Run
 from live_telemetry_widget.schema import EPISODES, KINDS
 from live_telemetry_widget.store import FILE_NAME, RunRow, Store, not_found
@@ -29,6 +30,8 @@ from live_telemetry_widget.store import FILE_NAME, RunRow, Store, not_found
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Sequence
+
+    import plotly.graph_objects as go
 
     from live_telemetry_widget.bridge import TelemetryBridge
     from live_telemetry_widget.exports import Source
@@ -181,6 +184,27 @@ class Client:
             No run is given.
         """
         return _compared(self, f"the daemon at {self.address}", runs)
+
+    def plot(self, runs: Iterable[str] | Mapping[str, str], window: int | None = None) -> go.Figure:
+        """Return the returns of several runs as one plotly figure: the trailing mean over the episodes of each agent, by their place.
+
+        Parameters
+        ----------
+        runs
+            As for :meth:`compare`, whose frame is what is drawn.
+        window
+            Episodes that the mean goes over; None: a twentieth of them, 5 to 100.
+
+        Raises
+        ------
+        RunNotFoundError
+            There is no such run; the message names the nearest.
+        NoDataError
+            No episode has ended yet.
+        ValueError
+            No run is given, or `window` is below 1.
+        """
+        return plots.overlaid(self.compare(runs), window)
 
     def watch(
         self,
@@ -435,6 +459,10 @@ class Recording:
     def compare(self, runs: Iterable[str] | Mapping[str, str]) -> pd.DataFrame:
         """Return the episodes of several runs as one frame; see :meth:`Client.compare`."""
         return _compared(self, f"the recording {self.path}", runs)
+
+    def plot(self, runs: Iterable[str] | Mapping[str, str], window: int | None = None) -> go.Figure:
+        """Return the returns of several runs as one plotly figure; see :meth:`Client.plot`."""
+        return plots.overlaid(self.compare(runs), window)
 
     def latest(self) -> RecordedRun:
         """Return the run that was made last.

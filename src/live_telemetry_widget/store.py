@@ -32,7 +32,6 @@ import threading
 from itertools import starmap
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -130,12 +129,19 @@ class Mark(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """Rows to be committed: batches of one run and kind, in order. Their ``seq_id`` is overwritten."""
+    """Rows to be committed: batches of one run and kind, in order. Their ``seq_id`` is overwritten.
+
+    Attributes
+    ----------
+    data
+        Of a single batch: an IPC stream that says the same, save for the run's name and the rows' numbers. It is stored as it is.
+    """
 
     run_id: str
     kind: Kind
     batches: Sequence[pa.RecordBatch]
     marks: Sequence[Mark] = ()
+    data: bytes | None = None
 
 
 class Committed(NamedTuple):
@@ -275,16 +281,15 @@ class Store:
         core = CORE[item.kind]
         batch = _arrow.combine(core, item.batches)
         first, last = tail.last_seq + 1, tail.last_seq + batch.num_rows
-        at = batch.schema.get_field_index("seq_id")
-        numbers = pa.array(np.arange(first, last + 1, dtype=np.uint64))
-        batch = batch.set_column(at, core.field("seq_id"), numbers)
+        data = item.data if len(item.batches) == 1 and _chunks.holds(batch) else None
+        batch = _arrow.numbered(batch, first)
         chunks: list[Chunk] = []
         if batch.num_rows:
             for piece, rows in _chunks.split(batch, first):
-                data = _chunks.encode(rows, merged=False)
-                self._write_chunk(writer, item.run_id, item.kind, piece, rows, data)
+                held = data or _chunks.encode(rows, merged=False)
+                self._write_chunk(writer, item.run_id, item.kind, piece, rows, held)
                 tail.pieces.append(piece)
-                chunks.append(Chunk(piece.first_seq, piece.rows, data))
+                chunks.append(Chunk(item.run_id, piece.first_seq, piece.rows, held))
             tail.last_seq = last
             if (item.run_id, item.kind) not in self._unmerged:
                 self._due.add((item.run_id, item.kind))
@@ -349,8 +354,8 @@ class Store:
     def _merge(self, writer: sqlite3.Connection, key: tuple[str, Kind], tail: _Tail, at: int) -> None:
         first = tail.pieces[at].first_seq
         where = "FROM chunks WHERE run_id = ? AND kind = ? AND first_seq >= ?"
-        found = writer.execute(f"SELECT data {where} ORDER BY first_seq", (*key, first)).fetchall()
-        rows = _arrow.combine(CORE[key[1]], list(starmap(_chunks.decode, found)))
+        found = writer.execute(f"SELECT first_seq, rows, data {where} ORDER BY first_seq", (*key, first)).fetchall()
+        rows = _arrow.combine(CORE[key[1]], [Chunk(key[0], *row).batch() for row in found])
         piece = _chunks.Piece(first, rows.num_rows, rows.nbytes)
         writer.execute(f"DELETE {where}", (*key, first))
         self._write_chunk(writer, *key, piece, rows, _chunks.encode(rows, merged=True))
@@ -418,17 +423,17 @@ class Store:
         if found is None:
             return None
         first, last, data = found
-        return Chunk(first, last - first + 1, data)
+        return Chunk(run_id, first, last - first + 1, data)
 
     def read_episode(self, run_id: str, episode: int) -> list[pa.RecordBatch]:
         """Return the steps of the episodes of that number, without reading the others: the chunks know their span."""
         with self._database.reader() as reader:
             found = reader.execute(
-                "SELECT data FROM chunks WHERE run_id = ? AND kind = 'steps' AND first_episode <= ? AND last_episode >= ? "
+                "SELECT first_seq, rows, data FROM chunks WHERE run_id = ? AND kind = 'steps' AND first_episode <= ? AND last_episode >= ? "
                 "ORDER BY first_seq",
                 (run_id, episode, episode),
             )
-            batches = [_arrow.of_episode(_chunks.decode(data), episode) for (data,) in found]
+            batches = [_arrow.of_episode(Chunk(run_id, *row).batch(), episode) for row in found]
         return [batch for batch in batches if batch.num_rows]
 
     def schemas(self, run_id: str, kind: Kind, last_seq: int) -> list[pa.Schema]:

@@ -69,10 +69,17 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     settings = home / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    # Voilà, which has a test of its own, puts a button into JupyterLab and a server beside it.
+    pages = pathlib.Path(places["JUPYTER_CONFIG_DIR"]) / "labconfig"
+    pages.mkdir(parents=True)
+    (pages / "page_config.json").write_text('{"disabledExtensions": {"@voila-dashboards/jupyterlab-preview": true}}')
     token = "of-this-test"  # noqa: S105 - a server of this test alone
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port=0"]
     command += [f"--IdentityProvider.token={token}", "--ServerApp.allow_root=True", f"--ServerApp.root_dir={root}"]
-    command += ["--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly"]
+    # Notebook 7 is an extension of the same server; Voila is not to be one here.
+    command += ["--ServerApp.jpserver_extensions={'voila.server_extension': False}"]
+    command += ["--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True"]
+    command += ["--LabApp.extension_manager=readonly"]
     log = (home / "lab.log").open("wb")
     process = subprocess.Popen(command, env={**os.environ, **places}, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -180,22 +187,31 @@ class NotebookPage:
 
 @pytest.fixture
 def open_notebook(browser: Browser, lab: Lab) -> Iterator[Callable[..., NotebookPage]]:
-    """Return a function that opens a notebook of some cells in JupyterLab."""
+    """Return a function that opens a notebook of some cells in JupyterLab; without cells one that is there, or elsewhere."""
     contexts = []
     numbers = iter(range(1_000))
 
-    def open_(*cells: str, name: str = "", prepare: Callable[[Page], object] = lambda _: None) -> NotebookPage:
+    def open_(
+        *cells: str,
+        name: str = "",
+        front: str = "lab/tree",
+        prepare: Callable[[Page], object] = lambda _: None,
+        **options: Any,
+    ) -> NotebookPage:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
         notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
         notebook.metadata["language_info"] = {"name": "python"}
         name = name or f"test-{os.getpid()}-{id(notebook)}-{next(numbers)}.ipynb"
-        nbformat.write(notebook, lab.root / name)
-        context = browser.new_context(viewport={"width": 1280, "height": 1000}, color_scheme="light")
+        if cells:
+            nbformat.write(notebook, lab.root / name)
+        context = browser.new_context(
+            **{"viewport": {"width": 1280, "height": 1000}, "color_scheme": "light", **options}
+        )
         contexts.append(context)
         page = context.new_page()
         prepare(page)
         shown = NotebookPage(page)
-        page.goto(f"{lab.url}lab/tree/{name}?token={lab.token}&reset")
+        page.goto(f"{lab.url}{front}/{name}?token={lab.token}&reset")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
         # The indicator says "idle" before the notebook has its kernel, and running a cell then opens a dialog.
         page.evaluate(

@@ -129,3 +129,17 @@ def test_pdf_has_the_totals(exported: tuple[pathlib.Path, ltw.Run], tmp_path: pa
     text = "".join(sheet.extract_text() for sheet in pypdf.PdfReader(tmp_path / "n.pdf").pages)
     for total in (len(run.episodes), len(run.steps)):
         assert f"{total:,}" in text
+
+
+@pytest.mark.skipif(
+    not (shutil.which("xelatex") and shutil.which("pandoc")), reason="LaTeX is large: `make test-latex` installs it"
+)
+def test_pdf_by_way_of_latex_has_the_totals(exported: tuple[pathlib.Path, ltw.Run], tmp_path: pathlib.Path) -> None:
+    path, run = exported
+    notebook = without_state(path)
+    del notebook.cells[1:]
+    nbformat.write(notebook, tmp_path / "n.ipynb")
+    convert(tmp_path / "n.ipynb", "pdf")
+    text = "".join(sheet.extract_text() for sheet in pypdf.PdfReader(tmp_path / "n.pdf").pages)
+    for name, total in (("Episodes", len(run.episodes)), ("Steps", len(run.steps))):
+        assert f"{name}: {total:,}" in text

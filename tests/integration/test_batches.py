@@ -140,6 +140,41 @@ async def test_a_reader_is_sent_what_it_granted_and_not_a_row_more(daemon: ltw.S
 
 
 @pytest.mark.timeout(180)
+async def test_a_packed_batch_is_sent_on_as_it_came_and_numbered_for_all_who_read(daemon: ltw.Server) -> None:
+    packed = batches.encode(rows(0, 5_000), "lz4")
+    async with registered(daemon.address, "other") as registration, asyncio.timeout(LIMIT):
+        publisher = BatchPublisher(registration)
+        await publisher.put("steps", rows(0, 10))
+        await publisher.put_packed("steps", 5_000, packed)
+        await publisher.close()
+        call = registration._telemetry.StreamBatches()
+        lz4 = telemetry_pb2.COMPRESSION_LZ4
+        begin = {"run_id": "other", "kind": telemetry_pb2.ROW_KIND_STEPS, "since_seq": 10, "compression": lz4}
+        await call.write(telemetry_pb2.BatchCredit(rows=6_000, **begin))
+        got = await call.read()
+        assert (got.first_seq, got.last_seq, got.data) == (11, 5_010, packed)
+        call.cancel()
+        # One who reads from the middle, and one who reads one by one.
+        call = registration._telemetry.StreamBatches()
+        await call.write(telemetry_pb2.BatchCredit(rows=6_000, **begin | {"since_seq": 5_000}))
+        got = await call.read()
+        part = batches.decode(got.data, "steps", "other").batch
+        assert (got.first_seq, got.last_seq) == (5_001, 5_010)
+        assert part.column("reward").to_pylist() == [float(n) for n in range(4_990, 5_000)]
+        call.cancel()
+        request = trainer_pb2.StreamStepsRequest(run_id="other", since_seq=9)
+        messages = registration.trainer.StreamRunSteps(request)
+        singles = [(message.run_id, message.seq_id) async for message in _most(messages, 5_001)]
+        messages.cancel()
+        assert singles == [("other", n) for n in range(10, 5_011)]
+    with ltw.connect(daemon.address) as client:
+        run = client.run("other")
+        # The ten were sent twice, under other numbers of their publisher: copies.
+        await asyncio.to_thread(run.feed.wait_until, lambda: run.feed.step_seq == 5_010, LIMIT)
+        assert run.feed.frames.step_count == 5_000
+        assert run.feed.frames.duplicates == 10
+
+
 async def test_every_acknowledged_row_survives_killed_daemons_once_and_in_order(tmp_path: pathlib.Path) -> None:
     total = 60_000
     with contextlib.ExitStack() as stack:
@@ -285,9 +320,11 @@ async def test_a_client_asks_again_without_batches_when_there_are_none(
                 ),
             )
             traffic = Traffic()
-            found = [
-                trainer_pb2.RunStep.FromString(raw).reward
-                async for raw in _most(client.stream_rows("steps", "r", 5, traffic), 15)
-            ]
+            found: list[float] = []
+            async with contextlib.aclosing(client.stream_rows("steps", "r", 5, traffic)) as lists:
+                async for raws in lists:
+                    found += [trainer_pb2.RunStep.FromString(raw).reward for raw in raws if isinstance(raw, bytes)]
+                    if len(found) >= 15:
+                        break
         assert traffic.wire == "messages"
         assert found == [float(n) for n in range(5, 20)]

@@ -14,6 +14,7 @@ from live_telemetry_widget import batches
 from live_telemetry_widget.daemon import streams
 from live_telemetry_widget.daemon.log import DurableLog
 from live_telemetry_widget.daemon.publish import Intake
+from live_telemetry_widget.daemon.refusal import RefusalError
 from live_telemetry_widget.daemon.runs import Registry
 from live_telemetry_widget.daemon.tokens import Tokens
 from live_telemetry_widget.proto import telemetry_pb2 as ours
@@ -101,5 +102,21 @@ async def test_who_does_not_read_the_answers_is_not_read_either(
             assert (asked, log.last_seq("r", "steps")) == (8, 8)
             rest = [answer.committed async for answer in answers]
             assert rest == list(range(2, 101))
+    finally:
+        await log.close()
+
+
+async def test_what_is_refused_is_counted(tmp_path: pathlib.Path) -> None:
+    log = DurableLog(Store.open(tmp_path))
+    try:
+        runs = Registry(log, [], tokens=Tokens.of_directory(tmp_path))
+        await runs.open("r", "")
+        intake = Intake(log, runs, strict=False)
+        for number in range(3):
+            stream = intake.begin_batches("steps", "r", "", f"stranger {number}")
+            with pytest.raises(RefusalError, match="not an Arrow stream"):
+                stream.take_rows(0, b"no arrow")
+            stream.end()
+        assert intake.problems == {"r": {"bad_batch": 3}}
     finally:
         await log.close()

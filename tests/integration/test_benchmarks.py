@@ -15,7 +15,7 @@ BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
     ("name", "arguments", "ratios"),
     [
         ("per_step", ["--steps", "1500", "--rounds", "1"], 1),
-        ("batched", ["--steps", "2000", "--rounds", "1"], 2),
+        ("batched", ["--steps", "2000", "--rounds", "1"], 4),
         ("memory", ["--steps", "20000"], 3),
     ],
 )

@@ -79,6 +79,7 @@ def test_a_run_is_paused_and_goes_on_from_a_notebook(client: Any, what: dict[str
 def test_so_many_steps_as_are_granted_are_made(client: Any, what: dict[str, Any]) -> None:
     daemon = client.daemon
     run = client.run(submit(daemon, what))
+    until(lambda: count(daemon, run.run_id) > 0)  # a worker that has not begun is still, too
     run.pause()
     at = still(daemon, run.run_id)
     for granted in (1, 10):

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_telemetry_widget import batches, normalize
+from live_telemetry_widget import _arrow, _chunks, batches, normalize
 from live_telemetry_widget.batches import BadBatchError
 
 ROWS = 60_000
@@ -35,13 +35,17 @@ def sound(compression: batches.Compression = "none") -> bytes:
 def taken(data: bytes) -> bool:
     """Take a message; return whether it was rows, which are then whole and ours."""
     try:
-        batch, problems, received = batches.decode(data, "steps", "ours")
+        batch, problems, received, packed = batches.decode(data, "steps", "ours")
     except BadBatchError:
         return False
     batch.validate(full=True)
     rows = batch.to_pylist()
     assert {row["run_id"] for row in rows} <= {"ours"}
     assert len(rows) + sum(p.count for p in problems if p.kind == "index_out_of_range") == received
+    if packed is not None:  # what is stored of it says the same
+        stored = _chunks.Chunk("ours", 1, received, packed).batch()
+        stored.validate(full=True)
+        assert stored.equals(_arrow.numbered(batch, 1), check_metadata=True)
     return True
 
 
@@ -69,6 +73,24 @@ def test_bytes_of_any_kind_are_rows_or_refused(
         at %= len(data)  # noqa: PLW2901 - within the message
         data[at : at + len(piece)] = piece
     taken(bytes(data[: None if end is None else end % len(data)]))
+
+
+@functools.cache
+def packed() -> bytes:
+    """Return a message of ours that is stored as it comes."""
+    events = [{"episode": i // 50, "step_index": i % 50, "action": i % 4, "reward": 0.5} for i in range(1_000)]
+    return batches.encode(normalize.steps_from_events(events, run_id="theirs").batch, "lz4")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2**14), st.binary(min_size=1, max_size=8)), max_size=2))
+def test_what_is_stored_as_it_came_says_what_was_taken(changes: list[tuple[int, bytes]]) -> None:
+    assert batches.decode(packed(), "steps", "ours").data == packed()
+    data = bytearray(packed())
+    for at, piece in changes:
+        at %= len(data)  # noqa: PLW2901 - within the message
+        data[at : at + len(piece)] = piece
+    taken(bytes(data))
 
 
 def shared(kind: str) -> pa.Array:
@@ -132,7 +154,7 @@ def test_a_place_beyond_63_bits_costs_its_row_and_no_other() -> None:
         "step_index": pa.array([0, 7, 8]),
     }
     batch = pa.RecordBatch.from_pydict(columns)
-    kept, problems, received = batches.decode(batches.encode(batch), "steps", "ours")
+    kept, problems, received, _ = batches.decode(batches.encode(batch), "steps", "ours")
     assert kept.select(["episode", "step_index"]).to_pylist() == [{"episode": 1, "step_index": 7}]
     assert (received, [(p.kind, p.count) for p in problems]) == (3, [("index_out_of_range", 2)])
 

@@ -19,7 +19,7 @@ DECISION = ROOT / "docs" / "decisions" / "0001-shape.md"
 #: What stands further down may import what stands further up, never the other way. A room (a module, or a package with
 #: all its modules) imports from its own level only itself and what NEIGHBOURS allows.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "schema", "_version", "_names", "_flock", "_ulid", "_json"),
+    ("errors", "schema", "_version", "_names", "_plain", "_flock", "_ulid", "_json"),
     (
         "proto",
         "bus",
@@ -39,6 +39,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_summaries",
         "_stretches",
         "_credit",
+        "_messages",
         "_lock",
     ),
     ("normalize", "batches", "store", "client", "query", "decode", "gridpaint", "curves"),
@@ -108,13 +109,13 @@ NEIGHBOURS = {
 ONLY = {
     "anywidget": {"view"},
     "gymnasium": {"gymnasium", "minari_files", "worker"},
-    "grpc": {"client", "daemon", "proto", "worker"},
+    "grpc": {"_messages", "client", "daemon", "proto", "worker"},
     "pettingzoo": {"pettingzoo"},
     "stable_baselines3": {"sb3"},
     "pandas": {"_columns", "about", "decode", "report", "run", "session", "slices"},
     "PIL": {"gridpaint", "report", "worker"},
     "minari": {"minari_files"},
-    "plotly": {"report"},
+    "plotly": {"report", "session"},
     "sqlite3": {"_database", "daemon"},
     "traitlets": {"view"},
 }

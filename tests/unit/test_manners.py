@@ -111,7 +111,7 @@ def test_an_array_is_told_as_short_as_its_type_allows_and_one_that_is_not_finite
     encoder = Encoder("r", "w", "", count=lambda _: None)
     encoder.encode([Manner(1, array=("<f4", SHAPE)), *NOTHING])
     ((_, batch),) = encoder.encode(rows[:WIDTH] + rows[2 * WIDTH :])
-    assert batch.column("observation").to_pylist() == ["[0.1,2,-3.5]"] * 2
+    assert batch.column("observation").to_pylist() == ["[0.1,2.0,-3.5]"] * 2
     ((_, batch),) = encoder.encode(rows)
     texts = batch.column("observation").to_pylist()
     assert "NaN" in texts[1]

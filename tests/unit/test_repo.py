@@ -20,6 +20,7 @@ HOSTS = {
     "127.0.0.1",
     "localhost",
     "example.com",
+    "canary.invalid",  # in texts of tests that nobody may follow
     "github.com",
     "opencollective.com",  # package-lock.json tells who takes donations
     "tidelift.com",  # as above

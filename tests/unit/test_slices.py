@@ -136,6 +136,17 @@ def test_episodes_where_is_what_pandas_finds(lake: ltw.Run) -> None:
     pd.testing.assert_frame_equal(found.reset_index(drop=True), want.reset_index(drop=True))
 
 
+def test_what_was_taken_can_be_written_to_and_what_is_held_stays(sample: ltw.Run) -> None:
+    for take in (lambda: sample.episode(3), lambda: sample.tail(2), sample.steps.copy):
+        frame = take()
+        before = frame["reward"].tolist()
+        frame.loc[:, "reward"] = 7.0
+        frame.loc[:, "step_index"] = 1
+        frame.loc[:, "timestamp"] = pd.Timestamp(0, tz="UTC")
+        assert set(frame["reward"]) == {7.0}
+        assert take()["reward"].tolist() == before
+
+
 def test_tail_and_sample(sample: ltw.Run) -> None:
     steps = pd.DataFrame(sample.steps)
     assert list(sample.tail(0).columns) == list(steps.columns)
@@ -459,6 +470,16 @@ def test_runs_are_compared_in_one_tidy_frame(tmp_path: pathlib.Path) -> None:
         assert recording.compare({"before": "a"})["run"].unique().tolist() == ["before"]
         with pytest.raises(RunNotFoundError, match="no run 'bb' among its 2; nearest: b"):
             recording.compare(["a", "bb"])
+        figure = recording.plot({"before": "a", "after": "b"}, window=1)
+        drawn = {line.name: (line.legendgroup, list(line.x), list(line.y)) for line in figure.data}
+        assert drawn == {
+            f"{label} {run}{i}": (label, [0, 1], [float(i), float(i + 2)])
+            for label, run in (("before", "a"), ("after", "b"))
+            for i in range(2)
+        }
+        assert {line.line.color for line in figure.data if line.legendgroup == "after"} == {"#e8730c"}
+        with pytest.raises(ValueError, match="window is 0; give a number of episodes from 1"):
+            recording.plot(["a"], window=0)
         for none in ([], "ab"):
             with pytest.raises(ValueError, match="give the ids of some runs"):
                 recording.compare(none)

@@ -85,6 +85,22 @@ def test_runs_are_kept_as_they_were_written(store: Store, tmp_path: pathlib.Path
         assert other.run("c") is None
 
 
+def test_what_came_packed_is_stored_as_it_came_and_read_under_its_own_name_and_numbers(store: Store) -> None:
+    theirs = steps([float(n) for n in range(100)])
+    data = _chunks.encode(theirs.set_column(0, STEPS.field("run_id"), _arrow.constant("another", 100)), merged=False)
+    for _ in range(9):
+        store.commit([Pending("r", "steps", [theirs], data=data)])
+    chunk = store.find_chunk("r", "steps", 100)
+    assert chunk is not None
+    assert (chunk.first_seq, chunk.rows, chunk.data) == (101, 100, data)
+    for merges in (1, 0):
+        for read in (list(store.read("r", "steps")), store.read_episode("r", 0)):
+            assert numbers(read) == list(range(1, 901))
+            assert {row for batch in read for row in batch.column("run_id").to_pylist()} == {"r"}
+        assert numbers(store.read("r", "steps", 199, 2)) == [200, 201]
+        assert store.compact() == merges
+
+
 # -- merging -----------------------------------------------------------------------------------------------------------
 
 

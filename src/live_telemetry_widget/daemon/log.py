@@ -110,9 +110,9 @@ class _Recent:
         return found if len(found) > _BEHIND else []
 
 
-def _joined(kind: Kind, first_seq: int, found: list[pa.RecordBatch]) -> Chunk:
-    batch = _arrow.combine(CORE[kind], found)
-    return Chunk(first_seq, batch.num_rows, _chunks.encode(batch, merged=False))
+def _joined(key: _Key, first_seq: int, found: list[pa.RecordBatch]) -> Chunk:
+    batch = _arrow.combine(CORE[key[1]], found)
+    return Chunk(key[0], first_seq, batch.num_rows, _chunks.encode(batch, merged=False))
 
 
 def _weight(committed: Committed) -> int:
@@ -126,6 +126,11 @@ def _gathered(pending: Sequence[Pending]) -> list[Pending]:
     for item in pending:
         key = (item.run_id, item.kind)
         held = last.get(key)
+        rows = sum(batch.num_rows for batch in item.batches)
+        if rows >= _LARGE:
+            found.append(item)
+            last.pop(key, None)
+            continue
         if held is None or sum(batch.num_rows for batch in held[0]) >= _LARGE:
             held = last[key] = ([], [])
             found.append(Pending(*key, *held))
@@ -172,8 +177,15 @@ class DurableLog:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def append(
-        self, run_id: str, kind: Kind, batch: pa.RecordBatch, chain: Chain | None = None, mark: Mark | None = None
+    def append(  # noqa: PLR0913 - rows, and what goes with them
+        self,
+        run_id: str,
+        kind: Kind,
+        batch: pa.RecordBatch,
+        chain: Chain | None = None,
+        mark: Mark | None = None,
+        *,
+        data: bytes | None = None,
     ) -> asyncio.Future[None]:
         """Queue rows, behind everything queued before; the future is done once they are committed.
 
@@ -185,8 +197,10 @@ class DurableLog:
             What they belong to: when one batch of it cannot be committed, those behind it are not either.
         mark
             Which of its messages their publisher will then have in the log.
+        data
+            The rows as bytes, to be stored as they are: see :class:`~live_telemetry_widget.store.Pending`.
         """
-        rows = Pending(run_id, kind, [batch], [mark] if mark else [])
+        rows = Pending(run_id, kind, [batch], [mark] if mark else [], data)
         work = _Work(self._loop.create_future(), chain or Chain(), rows, nbytes=_arrow.weight(batch))
         self._pending_bytes += work.nbytes
         if self._pending_bytes > self._max_pending:
@@ -325,7 +339,7 @@ class DurableLog:
             if recent is not None:
                 many = self._recent.many_after(key, since_seq)
                 if many:
-                    return await self._loop.run_in_executor(self._readers, _joined, kind, recent.first_seq, many)
+                    return await self._loop.run_in_executor(self._readers, _joined, key, recent.first_seq, many)
                 chunks = recent.chunks
                 return chunks[bisect.bisect_right(chunks, since_seq + 1, key=lambda chunk: chunk.first_seq) - 1]
             chunk = await self._read(key, since_seq)

@@ -6,11 +6,29 @@ import datetime as dt
 import json
 import logging
 import sys
-from typing import Final
+from typing import Any, Final
+
+from live_telemetry_widget._plain import plain
 
 #: For people.
 TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _PACKAGE: Final = "live_telemetry_widget."
+
+
+class TextFormatter(logging.Formatter):
+    """Lines as :data:`TEXT` has them; a message, which may quote what came over the wire, is one line and says nothing to the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Return the line without its traceback."""
+        record.message = plain(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - logging's
+        """Return the traceback."""
+        return plain(super().formatException(ei), lines=True)
 
 
 class JsonFormatter(logging.Formatter):
@@ -33,5 +51,5 @@ class JsonFormatter(logging.Formatter):
 def configure(level: str, form: str) -> None:
     """Say what is at least of that level on standard error, as ``"text"`` or ``"json"``."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else logging.Formatter(TEXT))
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -217,7 +217,7 @@ class _Stream:
         """Return which messages those are that wait, so many; None where they have no numbers."""
         return None
 
-    def _queue(self, batch: pa.RecordBatch, mark: Mark | None) -> None:
+    def _queue(self, batch: pa.RecordBatch, mark: Mark | None, data: bytes | None = None) -> None:
         if not batch.num_rows and mark is None:
             return
         if self._kind == "steps":
@@ -225,7 +225,7 @@ class _Stream:
         else:
             self._intake.runs.alive(self.run_id)
         self.kept += batch.num_rows
-        self._last_commit = self._intake.log.append(self.run_id, self._kind, batch, self._chain, mark)
+        self._last_commit = self._intake.log.append(self.run_id, self._kind, batch, self._chain, mark, data=data)
         self._last_commit.add_done_callback(self._note)
 
     def _note(self, commit: asyncio.Future[None]) -> None:
@@ -301,8 +301,8 @@ class _NumberedStream(_Stream):
         jump, self._jump = self._jump, False
         return Mark(self._producer.name, self._first_waiting, self._first_waiting + count, jump)
 
-    def _queue(self, batch: pa.RecordBatch, mark: Mark | None) -> None:
-        super()._queue(batch, mark)
+    def _queue(self, batch: pa.RecordBatch, mark: Mark | None, data: bytes | None = None) -> None:
+        super()._queue(batch, mark, data)
         last = self._producer.last = self._last_commit
         if last is not None and mark is not None:
             last.add_done_callback(functools.partial(self._producer.settled, mark.upto))
@@ -344,7 +344,9 @@ class BatchStream(_NumberedStream):
             raise self._error
         taken = self._producer.taken
         try:
-            batch, problems, received = batches.decode(data, self._kind, self.run_id, skip=max(0, taken - first))
+            batch, problems, received, packed = batches.decode(
+                data, self._kind, self.run_id, skip=max(0, taken - first)
+            )
         except batches.BadBatchError as error:
             self._intake.count(self.run_id, self._kind, [Problem("bad_batch", str(error))])
             raise invalid(str(error)) from None
@@ -363,5 +365,5 @@ class BatchStream(_NumberedStream):
         self.dropped += upto - max(first, taken) - batch.num_rows
         self._first_waiting = max(first, taken)
         self._producer.taken = upto
-        self._queue(batch, self._mark(upto - self._first_waiting))
+        self._queue(batch, self._mark(upto - self._first_waiting), packed)
         return upto, self._last_commit

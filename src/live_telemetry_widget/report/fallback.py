@@ -10,6 +10,7 @@ import html
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from live_telemetry_widget._plain import plain
 from live_telemetry_widget.report import curve
 from live_telemetry_widget.report.facts import LAST, finite, mean_of_last
 
@@ -31,10 +32,10 @@ _CELL_STYLE: Final = "padding:2px 10px;text-align:right;white-space:nowrap"
 def text(facts: Facts) -> str:
     """Return the totals in a few lines of plain text."""
     lines = [
-        f"Run {cut(facts.title, _LINE)}: {_state(facts)}",
-        *(f"{name}: {value}" for name, value in _totals(facts)),
+        f"Run {cut(facts.title, _LINE)}: {cut(_state(facts), _LINE)}",
+        *(f"{name}: {cut(value, _LINE)}" for name, value in _totals(facts)),
     ]
-    return "\n".join([*lines, taken(facts)])
+    return "\n".join([*lines, plain(taken(facts))])
 
 
 def html_of(facts: Facts) -> str:
@@ -56,7 +57,8 @@ def html_of(facts: Facts) -> str:
         problems(facts),
         f'<div style="font-size:85%;opacity:0.75;margin-top:8px">{escaped(taken(facts), _LINE)}</div>',
     ]
-    return f'<div class="ltw-fallback" style="font-family:system-ui,sans-serif;max-width:720px">{"".join(parts)}</div>'
+    # Notebooks would typeset what is between dollar signs.
+    return f'<div class="ltw-fallback mathjax_ignore tex2jax_ignore" style="font-family:system-ui,sans-serif;max-width:720px">{"".join(parts)}</div>'
 
 
 def curve_of(facts: Facts) -> str:
@@ -105,19 +107,19 @@ def problems(facts: Facts) -> str:
 
 
 def escaped(value: object, most: int = _CELL) -> str:
-    """Return a value as text within HTML, cut, without characters that HTML cannot hold.
+    r"""Return a value as text within HTML, cut, without characters that HTML cannot hold.
 
-    >>> escaped("<script>" + chr(0))
-    '&lt;script&gt;�'
+    >>> print(escaped("<script>" + chr(0)))
+    &lt;script&gt;\u0000
     """
     return html.escape(cut(value, most))
 
 
 def cut(value: object, most: int) -> str:
-    """Return a value as text of at most so many characters, what cannot be printed replaced."""
+    """Return a value as text of at most so many characters, in which nothing is hidden."""
     whole = str(value)
     shown = whole if len(whole) <= most else whole[: most - 1] + "…"
-    return "".join(c if c in "\n\t" or (c.isprintable() or c == " ") else "�" for c in shown)
+    return plain(shown)
 
 
 def _says_something(first: pa.Table, last: pa.Table, name: str) -> bool:

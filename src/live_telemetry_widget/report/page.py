@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import datetime as dt
 import gzip
-import hashlib
 import json
 import os
 import pathlib
@@ -283,15 +282,10 @@ class _Page:
         texts |= {f"{name}-{i}": text for i, (_, parts) in enumerate(blocks) for name, text in parts.items()}
         data = "\n".join(f'<script type="text/plain" id="ltw-{name}">{text}</script>' for name, text in texts.items())
         script = self._parts["report.js"]
-        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        # style-src: the table that is bundled writes style elements of its own; nothing of the run is ever a style.
-        policy = (
-            f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data: blob:; "
-            "base-uri 'none'; form-action 'none'"
-        )
+        policy = sheet.policy(self._parts["report.css"], script)
         body = (
-            f'<h1>{fallback.escaped(taken.title, 200)}</h1><div id="ltw-notes"><p>{fallback.escaped(self._notes[0], 400)}</p></div>'
-            f'<main id="ltw-view"></main><div id="ltw-static">{fallback.html_of(taken)}</div>'
+            f'<header><h1>{fallback.escaped(taken.title, 200)}</h1><div id="ltw-notes"><p>{fallback.escaped(self._notes[0], 400)}</p></div></header>'
+            f'<main><div id="ltw-view"></div><div id="ltw-static">{fallback.html_of(taken)}</div></main>'
         )
         return sheet.document(
             f"Report of run {taken.title}",

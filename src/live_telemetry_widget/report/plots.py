@@ -18,11 +18,13 @@ Examples
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
 
+from live_telemetry_widget._plain import plain
 from live_telemetry_widget.errors import NoDataError
 from live_telemetry_widget.report import places
 
@@ -96,23 +98,14 @@ class Plots:
         return self._with_mean("steps", window)
 
     def _with_mean(self, name: str, window: int | None) -> pd.DataFrame:
-        if window is not None and window < 1:
-            msg = f"window is {window!r}; give a number of episodes from 1"
-            raise ValueError(msg)
+        _check_window(window)
         episodes = self._episodes()
         ended = episodes[episodes["outcome"].astype(str) != "Running"]
         if ended.empty:
             raise NoDataError(self._nothing("no episode has ended yet"))
         data = ended[["worker_id", "agent_id", "episode", name, "outcome"]].reset_index(drop=True)
         streams = data.groupby(["worker_id", "agent_id"], observed=True, sort=False)[name]
-        # Infinite values are data; their mean is nothing that could be drawn.
-        means = [
-            values.astype(float)
-            .replace([np.inf, -np.inf], np.nan)
-            .rolling(window or int(np.clip(len(values) // 20, 5, 100)), min_periods=1)
-            .mean()
-            for _, values in streams
-        ]
+        means = [_trailing_mean(values, window) for _, values in streams]
         return data.assign(mean=pd.concat(means))
 
     def _per_episode(self, name: str, label: str, data: pd.DataFrame) -> go.Figure:
@@ -123,7 +116,7 @@ class Plots:
         many = len(streams) > 1
         for i, ((worker, agent), rows) in enumerate(streams):
             colour = _COLOURS[i % len(_COLOURS)]
-            who = _plain(" ".join(part for part in (str(worker), str(agent)) if part)) or "agent"
+            who = _text(" ".join(part for part in (str(worker), str(agent)) if part)) or "agent"
             for trace in _points(rows, name, colour):
                 figure.add_trace(trace.update(legendgroup=who, showlegend=False))
             line = _thinned(rows)
@@ -297,18 +290,80 @@ class Plots:
 
     def _laid_out(self, figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
         name = str(self._feed.config.get("run_name") or self._feed.run_id)
-        return figure.update_layout(
-            template="plotly_white",
-            title={"text": f"{title}: {_plain(name)}", "x": 0.02},
-            xaxis_title=x,
-            yaxis_title=y,
-            height=380,
-            margin={"l": 60, "r": 20, "t": 50, "b": 50},
-            colorway=list(_COLOURS),
-        )
+        return _with_axes(figure, _text(f"{title}: {name}"), _text(x), _text(y))
 
     def _nothing(self, why: str) -> str:
         return f"run {self._feed.run_id!r} has nothing to draw: {why}"
+
+
+def overlaid(episodes: pd.DataFrame, window: int | None) -> go.Figure:
+    """Return the trailing mean of the returns of several runs in one figure, a line for each agent of a worker of each.
+
+    Parameters
+    ----------
+    episodes
+        As :meth:`Client.compare` returns them.
+    window
+        Episodes that the mean goes over; None: a twentieth of them, 5 to 100.
+
+    Raises
+    ------
+    NoDataError
+        No episode has ended yet.
+    ValueError
+        `window` is below 1.
+    """
+    import plotly.graph_objects as go  # noqa: PLC0415 - heavy, and only for figures
+
+    _check_window(window)
+    ended = episodes[episodes["outcome"].astype(str) != "Running"]
+    if ended.empty:
+        msg = f"runs {', '.join(map(repr, episodes['run'].cat.categories))} have nothing to draw: no episode has ended yet"
+        raise NoDataError(msg)
+    figure = go.Figure()
+    colours = dict(zip(ended["run"].unique(), itertools.cycle(_COLOURS), strict=False))
+    agents = ended.drop_duplicates(["run", "worker_id", "agent_id"])["run"].tolist()
+    for (run, worker, agent), rows in ended.groupby(["run", "worker_id", "agent_id"], observed=True, sort=False):
+        who = " ".join(part for part in (str(worker), str(agent)) if part)
+        name = _text(f"{run} {who}" if agents.count(run) > 1 and who else str(run))
+        line = _thinned(rows.assign(mean=_trailing_mean(rows["total_reward"], window)))
+        figure.add_trace(
+            go.Scatter(
+                x=line["nth"],
+                y=line["mean"],
+                mode="lines",
+                name=name,
+                legendgroup=_text(str(run)),
+                showlegend=True,
+                line={"color": colours[run], "width": 2.5},
+                hovertemplate=f"{name}<br>its episode %{{x}}<br>mean %{{y:.4g}}<extra></extra>",
+            )
+        )
+    return _with_axes(figure, f"Return of {len(colours)} runs", "Episodes of each, from 0", "Return")
+
+
+def _check_window(window: int | None) -> None:
+    if window is not None and window < 1:
+        msg = f"window is {window!r}; give a number of episodes from 1"
+        raise ValueError(msg)
+
+
+def _trailing_mean(values: pd.Series, window: int | None) -> pd.Series:
+    """Return the mean up to each value. Infinite ones are data; their mean is nothing that could be drawn."""
+    finite = values.astype(float).replace([np.inf, -np.inf], np.nan)
+    return finite.rolling(window or int(np.clip(len(values) // 20, 5, 100)), min_periods=1).mean()
+
+
+def _with_axes(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
+    return figure.update_layout(
+        template="plotly_white",
+        title={"text": title, "x": 0.02},
+        xaxis_title=x,
+        yaxis_title=y,
+        height=380,
+        margin={"l": 60, "r": 20, "t": 50, "b": 50},
+        colorway=list(_COLOURS),
+    )
 
 
 def _points(rows: pd.DataFrame, name: str, colour: str) -> list[go.Scatter]:
@@ -337,14 +392,14 @@ def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _letter(tile: str) -> str:
-    return "" if tile in " .Fo" else _plain(tile)
+    return "" if tile in " .Fo" else _text(tile)
 
 
-def _plain(text: str) -> str:
-    """Return a text in which plotly finds no markup."""
-    return text.replace("&", "&amp;").replace("<", "&lt;")[:200]
+def _text(text: str) -> str:
+    """Return a text in which plotly finds no markup, and MathJax, where a page has it, no formula."""
+    return plain(text[:200]).replace("&", "&amp;").replace("<", "&lt;").replace("$", "&#36;")
 
 
 def _arrow(action: str) -> str:
     known = {"left": "←", "right": "→", "up": "↑", "down": "↓", "west": "←", "east": "→", "north": "↑", "south": "↓"}
-    return known.get(action, _plain(action))
+    return known.get(action, _text(action))

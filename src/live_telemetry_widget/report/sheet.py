@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import TYPE_CHECKING, Final
 
 from live_telemetry_widget.report import curve, fallback
@@ -16,7 +18,6 @@ _STYLE: Final = (
     "color:light-dark(#1f2328,#e6e8ea);background:light-dark(#fff,#141618)}h1{font-size:20px;margin:0 0 4px;overflow-wrap:anywhere}"
     "h2{font-size:16px;margin:18px 0 4px}footer{margin-top:16px;font-size:12px;opacity:.75}"
 )
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _COLUMNS: Final = (
     "worker_id",
     "agent_id",
@@ -68,7 +69,21 @@ def _html(taken: Facts, episodes: pa.Table, notes: list[str]) -> str:
         "<h2>Episodes</h2>",
         fallback.table("Episodes", episodes, episodes.slice(0, 0), episodes.num_rows, _COLUMNS),
     ]
-    return document(f"Report of run {taken.title}", _POLICY, _STYLE, "\n".join(parts))
+    return document(f"Report of run {taken.title}", policy(_STYLE), _STYLE, "<main>" + "\n".join(parts) + "</main>")
+
+
+def policy(style: str, script: str = "") -> str:
+    """Return what a page of ours may do: use this style sheet and run this script, by their digests, and nothing else.
+
+    The summary has its styles in place, for hosts that take style sheets away; they are ours, nothing of a run is ever a style.
+    """
+    scripts = f"script-src '{_digest(script)}'; " if script else ""
+    styles = f"style-src '{_digest(style)}'; style-src-attr 'unsafe-inline'"
+    return f"default-src 'none'; {scripts}{styles}; base-uri 'none'; form-action 'none'"
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def document(title: str, policy: str, style: str, body: str) -> str:

@@ -54,6 +54,12 @@ class _End:
     deadline: float
 
 
+class _Mark(threading.Event):
+    """Somebody waits until all that was told by then is confirmed; `whole` says that it is."""
+
+    whole = False
+
+
 class Done(Protocol):
     """What is told that something is done: an event."""
 
@@ -190,10 +196,10 @@ class Courier:
         """Wait until all that was told is confirmed; whether it was in time."""
         if self._loop is None or not self.alive:
             return self.delivered
-        done = threading.Event()
+        done = _Mark()
         self.ask(done)
-        # Not longer than the thread lives, which sets what waits when it ends.
-        return done.wait(timeout) and not self.waiting()
+        # Not longer than the thread lives, which sets what waits when it ends. Others may tell more meanwhile.
+        return done.wait(timeout) and (done.whole or not self.waiting())
 
     def ask(self, done: Done) -> None:
         """Have `done` set when all that was told is confirmed, or cannot be."""
@@ -333,6 +339,8 @@ class Courier:
             self._settle()
             settled = told - self.waiting()
             for mark, done in flushing:
+                if isinstance(done, _Mark):
+                    done.whole = settled >= mark and not self.refused
                 if settled >= mark or self.refusal is not None or self.refused:
                     done.set()
             flushing = [(mark, done) for mark, done in flushing if not done.is_set()]

@@ -23,7 +23,7 @@ from live_telemetry_widget.worker import bulk
 from live_telemetry_widget.worker.bulk import Bulk
 from live_telemetry_widget.worker.ledger import HOLD, Account
 from live_telemetry_widget.worker.manners import MAX_ROWS, Arrays, Columns, Manners
-from live_telemetry_widget.worker.records import NOTHING, PLAIN, Block, Episode, Remembering
+from live_telemetry_widget.worker.records import NOTHING, PLAIN, Block, Episode, Remembering, Unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +34,11 @@ _LOG: Final = logging.getLogger(__name__)
 
 #: Texts of one row beyond so many bytes are left out: a message of the wire must hold the row.
 MAX_TEXT: Final = 16 * 1024 * 1024
+#: The texts of one row together, likewise: then each beyond the second number is left out.
+_MAX_ROW: Final = 48 * 1024 * 1024
+_LONG_TEXT: Final = 1024 * 1024
+#: A step behind the last that can be numbered could not be.
+_MOST_INDEX: Final = 2**63 - 2**32
 _TEXTS: Final = ("policy_label", "backend", "frame_ref")
 _JSON: Final = ("render_hint",)
 _COUNTS: Final = ("episode_seed", "payload_version")
@@ -118,14 +123,14 @@ class Encoder:
         ended: list[dict[str, Any]] = []
         blocks: list[Block] = []
         for part in self._manners.read(rows):
-            steps = self._count_at_once(part, ended)
-            if steps is not None:
-                self._add_steps(found, steps)
-                continue
-            records = _records(part) if isinstance(part, Columns) else part
-            for many, alike in itertools.groupby(records, lambda record: record.__class__ is Bulk):
-                add = self._add_bulks if many else self._add_each
-                add(found, list(alike), ended, blocks)
+            try:
+                self._add_part(found, part, ended, blocks)
+            except Exception as error:  # noqa: BLE001 - as in _add
+                count = len(part.core[0]) if isinstance(part, Columns) else len(part)
+                _LOG.exception("counting steps")
+                self._count(
+                    [Problem("internal_error", f"steps cannot be counted and are lost: {error!r}", count=count)]
+                )
         now = time.monotonic()
         for key, account in self._accounts.items():
             if account.waiting is not None and (last or now - account.since > HOLD):
@@ -170,6 +175,18 @@ class Encoder:
         except Exception as error:  # noqa: BLE001 - the training goes on, and what is lost is counted
             _LOG.exception("encoding %s", kind)
             self._count([Problem("internal_error", f"{kind} cannot be encoded and are lost: {error!r}", count=rows)])
+
+    def _add_part(
+        self, found: list[Encoded], part: Columns | list[Any], ended: list[dict[str, Any]], blocks: list[Block]
+    ) -> None:
+        steps = self._count_at_once(part, ended)
+        if steps is not None:
+            self._add_steps(found, steps)
+            return
+        records = _records(part) if isinstance(part, Columns) else part
+        for many, alike in itertools.groupby(records, lambda record: record.__class__ is Bulk):
+            add = self._add_bulks if many else self._add_each
+            add(found, list(alike), ended, blocks)
 
     def _add_each(
         self, found: list[Encoded], records: Sequence[Any], ended: list[dict[str, Any]], blocks: list[Block]
@@ -219,7 +236,10 @@ class Encoder:
         indices = np.arange(number, dtype=np.int64)
         begin = 0
         try:
-            ends = np.flatnonzero(np.array(terminated, np.bool_) | np.array(truncated, np.bool_)).tolist()
+            over, stopped = np.array(terminated, np.bool_), np.array(truncated, np.bool_)
+            if over.ndim != 1 or stopped.ndim != 1:
+                return None  # a flag that is none is counted where they are looked at one by one
+            ends = np.flatnonzero(over | stopped).tolist()
             numbers = rewards if set(map(type, rewards)) == {float} else list(map(float, rewards))
         except (TypeError, ValueError):
             return None
@@ -231,7 +251,7 @@ class Encoder:
             account.total = sum(numbers[begin : end + 1], account.total)
             self._flush(account, ended)
             last = None if final is None else final[end]
-            account.end(times[end], terminated=bool(terminated[end]), truncated=bool(truncated[end]), final=last)
+            account.end(times[end], terminated=bool(over[end]), truncated=bool(stopped[end]), final=last)
             begin = end + 1
         if begin < number:
             self._flush(account, ended)
@@ -270,8 +290,9 @@ class Encoder:
                 account.total += float(reward)
             except (TypeError, ValueError):  # counted where the column is made
                 account.total = math.nan
-            if terminated or truncated:
-                account.end(record[0], terminated=bool(terminated), truncated=bool(truncated), final=final)
+            over, stopped = _is_set(terminated), _is_set(truncated)
+            if over or stopped:
+                account.end(record[0], terminated=over, truncated=stopped, final=final)
         workers, agents = [account.worker_id for account in accounts], [account.agent_id for account in accounts]
         return _Steps(_transposed(rows), workers, agents, episodes, indices)
 
@@ -293,7 +314,7 @@ class Encoder:
         """Take the numbers that the training code gives a step; whether they are such."""
         number = account.episode if episode is None else normalize.index_of(episode)
         step = None if index is None else normalize.index_of(index)
-        if number is None or (step is None and index is not None):
+        if number is None or (step is None and index is not None) or max(number, step or 0) > _MOST_INDEX:
             detail = f"episode {cut(episode)}, step_index {cut(index)}: not counting numbers; the step is left out"
             self._count([Problem("bad_index", detail)])
             return False
@@ -361,8 +382,8 @@ class Encoder:
             _action_labels(actions),
             self._documents(observations),
             reward,
-            _flags(terminated),
-            _flags(truncated),
+            self._flags(terminated),
+            self._flags(truncated),
             *self._rest(get, number, payloads),
         ]
         problems: list[Problem] = []
@@ -378,6 +399,20 @@ class Encoder:
             fields, arrays = _further.columns(rest, STEPS.names, problems)
         self._count(problems)
         return pa.RecordBatch.from_arrays([*core, *arrays], schema=pa.schema([*STEPS, *fields]))
+
+    def _flags(self, values: Sequence[Any]) -> pa.Array:
+        """Return truth values, of any type, as an array; what is none is False, and counted."""
+        if set(map(type, values)) <= {bool, np.bool_}:
+            return pa.array(values, pa.bool_())
+        return pa.array([self._flag(value) for value in values], pa.bool_())
+
+    def _flag(self, value: object) -> bool:
+        try:
+            return bool(value)
+        except (TypeError, ValueError):
+            detail = f"terminated or truncated is {cut(value)!r}, which is neither true nor false; taken as false"
+            self._count([Problem("bad_flag", detail)])
+            return False
 
     def _rest(
         self, get: Callable[[str], Sequence[Any] | None], number: int, payloads: Sequence[Any] | None
@@ -409,6 +444,7 @@ class Encoder:
             fields = {name: value for name, value in extras[i].items() if name != "render_payload"} if extras else {}
             event = {name: self._plain(value) for name, value in fields.items()}
             event |= {name: self._plain(value) for name, value in zip(names, values, strict=True)}
+            event |= {name: self._flag(event[name]) for name in ("terminated", "truncated")}
             event["worker_id"] = steps.workers if isinstance(steps.workers, str) else steps.workers[i]
             event["agent_id"] = steps.agents if isinstance(steps.agents, str) else steps.agents[i]
             event |= {"episode": int(steps.episodes[i]), "step_index": int(steps.indices[i])}
@@ -443,6 +479,9 @@ class Encoder:
 
     def _plain(self, value: Any) -> Any:  # noqa: ANN401 - as above
         """Return `value` if it can be told as JSON, else its text."""
+        if isinstance(value, Unread):
+            self._count([Problem("not_json", f"{value}; told as text")])
+            return value.text
         try:
             to_json(value)
         except (TypeError, ValueError, RecursionError) as error:
@@ -522,6 +561,9 @@ class Encoder:
         action = joined["action"]
         further = {name: [item for block in blocks for item in block.further[name]] for name in first.further}
         problems: list[Problem] = []
+        wrong = number - int(np.isfinite(np.asarray(joined["reward"])).sum())
+        if wrong:
+            problems.append(Problem("not_finite", "a reward is not a finite number", count=wrong))
         fields: list[pa.Field] = []
         arrays: list[pa.Array] = []
         if told := [name for name in further if name not in _OWN]:
@@ -604,15 +646,20 @@ class Encoder:
         """Return the batch without texts that no message of the wire could hold."""
         if batch.nbytes < MAX_TEXT:
             return batch
-        for at, field in enumerate(batch.schema):
-            if field.type != pa.string():
-                continue
-            column = batch.column(at)
-            large = pc.fill_null(pc.greater(pc.binary_length(column), MAX_TEXT), False)  # noqa: FBT003 - the value to fill with
-            if count := pc.sum(large).as_py():
-                self._count([Problem("text_too_long", f"{field.name} is over {MAX_TEXT:,} bytes", count=count)])
-                nothing = pa.scalar(None, pa.string())
-                batch = batch.set_column(at, field, pc.if_else(large, nothing, column))
+        lengths = {
+            at: pc.fill_null(pc.binary_length(batch.column(at)), 0).to_numpy().astype(np.int64)
+            for at, field in enumerate(batch.schema)
+            if field.type == pa.string()
+        }
+        row = sum(lengths.values(), np.zeros(batch.num_rows, np.int64))
+        for at, length in lengths.items():
+            large = (length > MAX_TEXT) | ((row > _MAX_ROW) & (length > _LONG_TEXT))
+            if count := int(large.sum()):
+                field = batch.schema.field(at)
+                detail = f"{field.name} is over {MAX_TEXT:,} bytes, or its row over {_MAX_ROW:,}"
+                self._count([Problem("text_too_long", detail, count=count)])
+                kept = pc.if_else(pa.array(large), pa.scalar(None, pa.string()), batch.column(at))
+                batch = batch.set_column(at, field, kept)
         return batch
 
 
@@ -693,11 +740,12 @@ def _labels(values: list[str] | str, number: int) -> pa.Array:
     return pa.array(values, pa.string()).dictionary_encode()
 
 
-def _flags(values: Sequence[Any]) -> pa.Array:
-    """Return truth values, of any type, as an array."""
-    if set(map(type, values)) <= {bool, np.bool_}:
-        return pa.array(values, pa.bool_())
-    return pa.array([bool(value) for value in values], pa.bool_())
+def _is_set(value: object) -> bool:
+    """Whether a flag is; one that is no truth value is none, and counted where its column is made."""
+    try:
+        return bool(value)
+    except (TypeError, ValueError):
+        return False
 
 
 def _action_labels(values: Sequence[Any]) -> pa.Array:
@@ -714,6 +762,9 @@ def _action_labels(values: Sequence[Any]) -> pa.Array:
 
 def _labels_of(column: Any) -> pa.Array:  # noqa: ANN401 - an array or a list
     """Return a column of actions."""
+    if isinstance(column, np.ndarray) and column.ndim == 1 and column.dtype.kind in "iu":
+        found = pa.array(column).dictionary_encode()
+        return pa.DictionaryArray.from_arrays(found.indices, found.dictionary.cast(pa.string()))
     texts = _as_texts(column)
     return _action_labels(list(column)) if texts is None else texts.dictionary_encode()
 
@@ -745,7 +796,14 @@ def _lists(stacked: np.ndarray[Any, Any]) -> pa.Array | None:
         return None  # JSON has no word for them; Python's has, and it is not Arrow's
     if dtype == np.float16:
         stacked = stacked.astype(np.float32)
-    flat = pa.array(np.ascontiguousarray(stacked).reshape(-1)).cast(pa.string())
+    numbers = np.ascontiguousarray(stacked).reshape(-1)
+    flat = pa.array(numbers).cast(pa.string())
+    if dtype.kind == "f" and (whole := numbers == np.trunc(numbers)).any():
+        # Arrow says 1 where Python says 1.0, which is read back as the float that it is.
+        said = flat.filter(pa.array(whole))
+        bare = pc.invert(pc.match_substring_regex(said, "[.e]"))
+        said = pc.if_else(bare, pc.binary_join_element_wise(said, ".0", ""), said)
+        flat = pc.replace_with_mask(flat, pa.array(whole), said)
     if not shape:
         return flat
     offsets = pa.array(np.arange(len(stacked) + 1, dtype=np.int32) * shape[0])

@@ -24,6 +24,7 @@ import grpc
 
 from live_telemetry_widget import _names, normalize
 from live_telemetry_widget._further import cut
+from live_telemetry_widget._plain import plain
 from live_telemetry_widget.client import Backoff
 from live_telemetry_widget.errors import ConnectError, DaemonError, WorkerError
 from live_telemetry_widget.proto import telemetry_pb2
@@ -537,7 +538,7 @@ def _report(outlet: _Outlet, registration: Registration) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"live-telemetry: {text}\n")
+    sys.stderr.write(f"live-telemetry: {plain(text)}\n")
 
 
 def run(command: Sequence[str], **options: Any) -> int:  # noqa: ANN401 - those of run_worker

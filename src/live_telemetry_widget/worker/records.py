@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 #: A step: (ts_unix_ns, action, reward, observation, terminated, truncated, episode, step_index, agent_id, further fields, drawing, final
 #: observation). A drawing is a :class:`Painter` and what it paints. A plain tuple, because making anything else costs the training thread more.
@@ -122,8 +124,20 @@ class Remembering(Painter):
         """Return the payloads; Nones when one cannot be made."""
 
 
+class Unread:
+    """Stands for a value that could not be copied: what is told of it is this text, and it is counted as not_json."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def snapshot(value: Any) -> Any:  # noqa: ANN401 - whatever a step is told with
-    """Return what `value` is now, whatever its owner does to it later.
+    """Return what `value` is now, whatever its owner does to it later. Nothing raises: what cannot be copied is an :class:`Unread`.
 
     >>> position = [0, 1]
     >>> seen = snapshot({"position": position}); position[0] = 5; seen
@@ -132,14 +146,28 @@ def snapshot(value: Any) -> Any:  # noqa: ANN401 - whatever a step is told with
     kind = type(value)
     if kind in FIXED or _is_scalar(kind):
         return value
-    if kind is dict:
-        return {key: snapshot(item) for key, item in value.items()}
+    try:
+        return _copied(value)
+    except Exception as error:  # noqa: BLE001 - the training goes on; what comes of it is counted where it is encoded
+        return Unread(f"a {kind.__name__} that cannot be copied: {type(error).__name__}")
+
+
+def _copied(value: Any) -> Any:  # noqa: ANN401 - as snapshot
+    kind = type(value)
+    if kind in FIXED or _is_scalar(kind):
+        return value
+    if kind is dict or isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [snapshot(item) for item in value]
+        return [_copied(item) for item in value]
     if hasattr(value, "detach"):  # a tensor; on a GPU, too
-        return value.detach().cpu().numpy().copy()
-    copy = getattr(value, "copy", None)
-    return copy() if callable(copy) else value
+        tensor = value.detach().cpu()
+        try:
+            return tensor.numpy().copy()
+        except TypeError:  # a type that NumPy has not
+            return tensor.float().numpy().copy()
+    numpy = sys.modules.get("numpy")
+    return value.copy() if numpy is not None and isinstance(value, numpy.ndarray) else copy.deepcopy(value)
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - as snapshot

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import pathlib
+import time
 import urllib.parse
 import uuid
 import zlib
@@ -35,6 +36,9 @@ _IN_MEMORY: Final = 32 * 1024 * 1024
 _LONGEST_LINE: Final = 1024 * 1024
 _LONGEST_NAME: Final = 100
 _VERSION: Final = 1
+#: A new lock file that another takes for an old one is made again so often, after so many seconds.
+_LOCK_ATTEMPTS: Final = 20
+_LOCK_PAUSE: Final = 0.01
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -114,6 +118,8 @@ class Spool:
                 record.path, record.offset = place
                 if self._in_memory + record.size > _IN_MEMORY:
                     record.data = None
+                if self.failure and all(other.path is not None for other in self._records):
+                    self.failure = ""
         if record.data is not None:
             self._in_memory += record.size
         self.size += record.size
@@ -190,8 +196,7 @@ class _Files:
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             stem_path = directory / stem
-            self._lock = os.open(f"{stem_path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            lock(self._lock)
+            self._lock = _locked(pathlib.Path(f"{stem_path}.lock"))
         except OSError as error:
             self.failure = str(error)
             self.close()
@@ -223,9 +228,16 @@ class _Files:
             self._open = -1
         self._number += 1
         path = pathlib.Path(f"{self._stem}.{self._number:06d}.spool")
-        self._open = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _write(descriptor, self._header)
+        except OSError:
+            # What came behind half a header would be found by nobody.
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
+        self._open = descriptor
         self._paths.append(path)
-        _write(self._open, self._header)
         self._at = len(self._header)
 
     def delete(self, path: pathlib.Path) -> None:
@@ -254,6 +266,21 @@ class _Files:
                 os.close(descriptor)
         self._open = self._lock = -1
         self._stem = None
+
+
+def _locked(path: pathlib.Path) -> int:
+    """Return a lock file that was made and locked, and is still there: before it is locked it looks like what a dead process left."""
+    for _ in range(_LOCK_ATTEMPTS):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            lock(descriptor)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except OSError:
+            time.sleep(_LOCK_PAUSE)  # somebody else is looking at it, and will let go of it
+        os.close(descriptor)
+    msg = f"{path} cannot be locked: others take it, again and again"
+    raise OSError(msg)
 
 
 @dataclasses.dataclass(slots=True)
@@ -294,6 +321,17 @@ class Estate:
             path.unlink(missing_ok=True)
         self.release()
 
+    def put_aside(self) -> None:
+        """Keep what cannot be read, where nobody looks for it again: a later version of this package may have written it."""
+        for path in self.paths:
+            if path.suffix == ".spool":
+                kept = path.with_suffix(".unread")
+                path.rename(kept)
+                _LOG.warning("%s cannot be read by this version (spool %d); it is kept", kept, _VERSION)
+            else:
+                path.unlink(missing_ok=True)
+        self.release()
+
     def release(self) -> None:
         """Leave it to somebody else."""
         if self.lock >= 0:
@@ -325,6 +363,8 @@ def estates(directory: pathlib.Path, run_id: str = "") -> list[Estate]:
             estate.release()
         elif estate.records or estate.end:
             found.append(estate)
+        elif estate.torn:
+            estate.put_aside()
         else:
             estate.delete()
     return found
@@ -334,7 +374,10 @@ def _read_all(paths: list[pathlib.Path], descriptor: int) -> Estate:
     estate = Estate({}, [], None, 0, list(paths), descriptor)
     for path in paths:
         with path.open("rb") as file:
-            header = _parse(file.readline(_LONGEST_LINE))
+            line = file.readline(_LONGEST_LINE)
+            if not line.endswith(b"\n"):
+                continue  # it was being begun: there is nothing in it
+            header = _parse(line)
             if header is None or header.get("spool") != _VERSION:
                 estate.torn += 1
                 continue
