@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -136,11 +137,13 @@ def test_files_are_looked_at_while_a_daemon_runs_and_when_none_does(
         for words in (["prune", "--older-than", "1w", "--dry-run"], ["show", "lake"]):
             done = call(*words, "--data-dir", str(data))
             assert (done.returncode, done.stderr) == (0, ""), words
-        with subprocess.Popen(
-            [*command, "list", "--data-dir", str(data)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as left:
-            left.stdout.close()  # nobody reads on, as behind `| head`
-            assert (left.stderr.read(), left.wait(60)) == (b"", 141)
+        reader, writer = os.pipe()
+        os.close(reader)  # nobody reads on, as behind `| head`
+        left = subprocess.run(
+            [*command, "list", "--data-dir", str(data)], stdout=writer, stderr=subprocess.PIPE, timeout=120, check=False
+        )
+        os.close(writer)
+        assert (left.stderr, left.returncode) == (b"", 141)
         assert "another daemon" in call("prune", "--older-than", "1w", "--data-dir", str(data)).stderr
         address = server.address
     # Where no daemon answers, the files of the usual directory do, unless a daemon was named.
