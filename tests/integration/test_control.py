@@ -72,7 +72,8 @@ def test_a_run_is_paused_and_goes_on_from_a_notebook(client: Any, what: dict[str
     assert run.status == "cancelled"
     with pytest.raises(ltw.DaemonError, match="has ended"):
         run.pause()
-    run.cancel()
+    with pytest.raises(ltw.DaemonError, match="has ended"):
+        run.cancel()
 
 
 @pytest.mark.parametrize("what", [DEMO, DEAF], ids=["listens", "deaf"])
