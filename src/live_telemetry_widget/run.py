@@ -27,7 +27,7 @@ import pandas as pd
 from live_telemetry_widget import about, exchange, exports, lazy, slices
 from live_telemetry_widget._plain import plain
 from live_telemetry_widget.decode import check_decode, with_columns
-from live_telemetry_widget.errors import ClosedError, ConnectError, DaemonError, RecordingError, WaitTimeoutError
+from live_telemetry_widget.errors import ClosedError, ConnectError, RecordingError, WaitTimeoutError
 from live_telemetry_widget.feed import row_of
 from live_telemetry_widget.lens import AgentFrames
 from live_telemetry_widget.report import kept
@@ -472,20 +472,17 @@ class Run:
         self._control(max_rate_hz=hz or 0)
 
     def cancel(self) -> None:
-        """Have the worker ended. Returns when that is under way; :meth:`wait` waits for the end.
+        """Have the worker ended. Returns when that is under way; :meth:`wait` waits for the end. One that has ended stays as it is.
 
         Raises
         ------
         ConnectError
             No daemon answers.
         DaemonError
-            The run has ended.
+            The daemon knows no such run.
         ClosedError
             This is a recording: there is nothing to end.
         """
-        if getattr(self._owner, "hub", None) is not None and self.status.ended:
-            msg = f"run {self.run_id!r} has ended ({self.status.value}); there is nothing to cancel"
-            raise DaemonError(msg)
         self._ask(lambda client: client.cancel_run(self.run_id))
 
     def _control(self, **event: int) -> None:

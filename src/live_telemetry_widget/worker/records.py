@@ -160,14 +160,24 @@ def _copied(value: Any) -> Any:  # noqa: ANN401 - as snapshot
         return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_copied(item) for item in value]
-    if hasattr(value, "detach"):  # a tensor; on a GPU, too
-        tensor = value.detach().cpu()
-        try:
-            return tensor.numpy().copy()
-        except TypeError:  # a type that NumPy has not
-            return tensor.float().numpy().copy()
+    return _array_of(value.detach().cpu()) if hasattr(value, "detach") else _object_of(value)
+
+
+def _array_of(tensor: Any) -> Any:  # noqa: ANN401 - a tensor, on a GPU before
+    try:
+        return tensor.numpy().copy()
+    except TypeError:  # a type that NumPy has not
+        return tensor.float().numpy().copy()
+
+
+def _object_of(value: Any) -> Any:  # noqa: ANN401 - as snapshot
     numpy = sys.modules.get("numpy")
-    return value.copy() if numpy is not None and isinstance(value, numpy.ndarray) else copy.deepcopy(value)
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        return value.copy()
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - it is told as text, whatever it is, and counted where it is handed over
+        return value
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - as snapshot
