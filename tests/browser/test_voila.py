@@ -54,9 +54,6 @@ def application(tmp_path: pathlib.Path) -> Iterator[tuple[str, str]]:
         places = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "RUNTIME", "DATA")}
         places |= {"IPYTHONDIR": str(tmp_path / "ipython")}
         command = [sys.executable, "-m", "voila", str(tmp_path / "n.ipynb"), "--no-browser", "--port=0"]
-        # Notebook 7 has an extension of another JupyterLab than Voilà, which says so in the console.
-        unfit = ["@jupyter-notebook/lab-extension"]
-        command += [f"--VoilaConfiguration.extension_denylist={unfit}"]
         log = tmp_path / "voila.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
