@@ -164,12 +164,12 @@ def test_a_family_is_found_by_its_mark_however_far_it_went(processes: Callable[.
     stranger = processes(SLEEP, env={**os.environ, _names.MARK: mark + "0"})
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    found = family(mark)
-    assert {process.pid for process in found} == {parent.pid, child}
+    # In the midst of its exec a process shows no environment.
+    wait_for(lambda: {process.pid for process in family(mark)} == {parent.pid, child}, "both")
     parent.kill()
     parent.wait(10)
+    wait_for(lambda: [process.pid for process in family(mark)] == [child], "the child alone")
     (left,) = family(mark)
-    assert left.pid == child
     assert send(left, signal.SIGKILL)
     wait_for(lambda: not family(mark), "its end")
     assert stranger.poll() is None
