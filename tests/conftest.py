@@ -54,6 +54,20 @@ def daemon(tmp_path: pathlib.Path) -> Iterator[ltw.Server]:
         yield server
 
 
+@pytest.fixture
+def spool(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Return where an emitter of this test keeps what is not confirmed."""
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def emitter(daemon: ltw.Server, spool: pathlib.Path) -> Iterator[ltw.Emitter]:
+    """Return an emitter that tells the test's daemon."""
+    made = ltw.Emitter(daemon.address, spool_dir=spool)
+    yield made
+    made.close(timeout=0)
+
+
 def proxy_command(address: str, *worker: str, **options: str) -> list[str]:
     """Return the command line of a proxy around a worker; keyword ``run_id`` becomes ``--run-id``."""
     flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]

@@ -15,16 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: What a batch costs beside its rows, in bytes: each of its 25 columns is several objects. Measured: some 23 kB for a row.
-_BATCH_COST = 24 * 1024
+_BATCH_COST: Final = 24 * 1024
+#: On the caller's thread: to wake others, buffer by buffer, costs more than they save.
+_HERE: Final = pa.ipc.IpcReadOptions(use_threads=False)
 
 
 def weight(rows: pa.RecordBatch | pa.Table) -> int:
     """Return about how many bytes of memory some rows hold; of few rows it is more than their values."""
     return int(rows.nbytes) + _BATCH_COST
-
-
-#: On the caller's thread: to wake others, buffer by buffer, costs more than they save.
-_HERE: Final = pa.ipc.IpcReadOptions(use_threads=False)
 
 
 def constant(value: str, count: int) -> pa.DictionaryArray:

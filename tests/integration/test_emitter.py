@@ -24,21 +24,8 @@ from tests.conftest import wait_for
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterator
 
 Start = "Callable[..., subprocess.Popen[bytes]]"
-
-
-@pytest.fixture
-def spool(tmp_path: pathlib.Path) -> pathlib.Path:
-    return tmp_path / "spool"
-
-
-@pytest.fixture
-def emitter(daemon: ltw.Server, spool: pathlib.Path) -> Iterator[Emitter]:
-    made = Emitter(daemon.address, spool_dir=spool)
-    yield made
-    made.close(timeout=0)
 
 
 def free_address() -> str:

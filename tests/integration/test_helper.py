@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,22 +20,7 @@ from live_telemetry_widget.worker.helper import Helper
 from tests.conftest import demo_command, proxy_command, wait_for
 from tests.integration.test_emitter import Start, free_address, left_in, recorded, script
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no helper there")
-
-
-@pytest.fixture
-def spool(tmp_path: pathlib.Path) -> pathlib.Path:
-    return tmp_path / "spool"
-
-
-@pytest.fixture
-def emitter(daemon: ltw.Server, spool: pathlib.Path) -> Iterator[Emitter]:
-    made = Emitter(daemon.address, spool_dir=spool)
-    yield made
-    made.close(timeout=0)
 
 
 def helper_of(emitter: Emitter) -> Helper:

@@ -89,25 +89,20 @@ class _Recent:
             if not self._held[oldest]:
                 del self._held[oldest]
 
-    def after(self, key: _Key, since_seq: int) -> Committed | None:
-        """Return what was committed with the next row after `since_seq`; None when that is not here."""
+    def after(self, key: _Key, since_seq: int) -> list[Committed]:
+        """Return what was committed with the next row after `since_seq` and behind it, :data:`_JOIN` at most; nothing when it is not here."""
         held = self._held.get(key)
         if not held or held[0].first_seq > since_seq + 1:
-            return None
-        return held[bisect.bisect_right(held, since_seq, key=lambda committed: committed.last_seq)]
-
-    def many_after(self, key: _Key, since_seq: int) -> list[pa.RecordBatch]:
-        """Return the next small batches after `since_seq`, when there are many; otherwise none."""
-        held = self._held.get(key, [])
+            return []
         at = bisect.bisect_right(held, since_seq, key=lambda committed: committed.last_seq)
-        found: list[pa.RecordBatch] = []
-        rows = 0
-        for committed in itertools.islice(held, at, at + _JOIN):
-            rows += committed.batch.num_rows
-            if rows > _JOIN_ROWS:
-                break
-            found.append(committed.batch)
-        return found if len(found) > _BEHIND else []
+        return held[at : at + _JOIN]
+
+
+def _many(found: Sequence[Committed]) -> list[pa.RecordBatch]:
+    """Return the first batches while they are small, when there are many; otherwise none."""
+    sizes = itertools.accumulate(committed.batch.num_rows for committed in found)
+    small = [committed.batch for committed, rows in zip(found, sizes, strict=True) if rows <= _JOIN_ROWS]
+    return small if len(small) > _BEHIND else []
 
 
 def _joined(key: _Key, first_seq: int, found: list[pa.RecordBatch]) -> Chunk:
@@ -312,15 +307,10 @@ class DurableLog:
         ClosedError
             The daemon is shutting down.
         """
-        key = (run_id, kind)
-        while True:
-            await self._reach(key, since_seq)
-            recent = self._recent.after(key, since_seq)
-            if recent is not None:
-                return recent.batch.slice(max(0, since_seq + 1 - recent.first_seq))
-            chunk = await self._read(key, since_seq)
-            if chunk is not None:
-                return await self._loop.run_in_executor(self._readers, chunk.after, since_seq)
+        found = await self._next((run_id, kind), since_seq)
+        if isinstance(found, Chunk):
+            return await self._loop.run_in_executor(self._readers, found.after, since_seq)
+        return found[0].batch.slice(max(0, since_seq + 1 - found[0].first_seq))
 
     async def chunk_after(self, run_id: str, kind: Kind, since_seq: int) -> Chunk:
         """Return a chunk that holds the next row after `since_seq`; wait until there is one.
@@ -333,21 +323,25 @@ class DurableLog:
             The daemon is shutting down.
         """
         key = (run_id, kind)
+        found = await self._next(key, since_seq)
+        if isinstance(found, Chunk):
+            return found
+        many = _many(found)
+        if many:
+            return await self._loop.run_in_executor(self._readers, _joined, key, found[0].first_seq, many)
+        chunks = found[0].chunks
+        return chunks[bisect.bisect_right(chunks, since_seq + 1, key=lambda chunk: chunk.first_seq) - 1]
+
+    async def _next(self, key: _Key, since_seq: int) -> list[Committed] | Chunk:
+        """Wait for the next row after `since_seq`; return the latest commits from it on, or the stored chunk that has it."""
         while True:
             await self._reach(key, since_seq)
             recent = self._recent.after(key, since_seq)
-            if recent is not None:
-                many = self._recent.many_after(key, since_seq)
-                if many:
-                    return await self._loop.run_in_executor(self._readers, _joined, key, recent.first_seq, many)
-                chunks = recent.chunks
-                return chunks[bisect.bisect_right(chunks, since_seq + 1, key=lambda chunk: chunk.first_seq) - 1]
-            chunk = await self._read(key, since_seq)
+            if recent:
+                return recent
+            chunk = await self._loop.run_in_executor(self._readers, self.store.find_chunk, *key, since_seq)
             if chunk is not None:
                 return chunk
-
-    async def _read(self, key: _Key, since_seq: int) -> Chunk | None:
-        return await self._loop.run_in_executor(self._readers, self.store.find_chunk, *key, since_seq)
 
     async def _reach(self, key: _Key, since_seq: int) -> None:
         """Wait until there are rows after a number."""

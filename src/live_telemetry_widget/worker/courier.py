@@ -248,9 +248,8 @@ class Courier:
                 self._loop.call_soon_threadsafe(function, *arguments)
 
     def _add_flush(self, done: Done) -> None:
-        self._flushing.append(
-            done
-        )  # not the list of the time when this was asked for: the thread may have taken that one
+        # Not to the list of the time when this was asked for: the thread may have taken that one.
+        self._flushing.append(done)
 
     def _set_end(self, end: _End) -> None:
         self._ending = self._ending or end

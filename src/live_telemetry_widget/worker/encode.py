@@ -373,7 +373,7 @@ class Encoder:
         if reward.null_count:
             raise ValueError  # None is no reward: one by one, they are counted
         core = [
-            _constant(self.run_id, number),
+            _arrow.constant(self.run_id, number),
             _labels(steps.workers, number),
             _labels(steps.agents, number),
             pa.array(steps.episodes, pa.int64()),
@@ -386,10 +386,7 @@ class Encoder:
             self._flags(truncated),
             *self._rest(get, number, payloads),
         ]
-        problems: list[Problem] = []
-        if not pc.all(pc.is_finite(reward)).as_py():
-            wrong = pc.sum(pc.invert(pc.is_finite(reward))).as_py()
-            problems.append(Problem("not_finite", "a reward is not a finite number", count=wrong))
+        problems = _not_finite(reward.to_numpy())
         fields: list[pa.Field] = []
         arrays: list[pa.Array] = []
         if names - _OWN:
@@ -509,14 +506,11 @@ class Encoder:
         own = {name: list(column) for name, column in told.further.items() if name in _OWN}
         if len(further) > _further.MAX_COLUMNS:
             raise ValueError  # what is beyond is told row by row
-        problems: list[Problem] = []
-        wrong = number - int(np.isfinite(steps.rewards).sum())
-        if wrong:
-            problems.append(Problem("not_finite", "a reward is not a finite number", count=wrong))
+        problems = _not_finite(steps.rewards)
         core = [
-            _constant(self.run_id, number),
-            _constant(steps.worker, number),
-            _constant(steps.agents[0], number)
+            _arrow.constant(self.run_id, number),
+            _arrow.constant(steps.worker, number),
+            _arrow.constant(steps.agents[0], number)
             if steps.agent is None
             else pa.DictionaryArray.from_arrays(
                 pa.array(steps.agent.astype(np.int32)), pa.array(steps.agents, pa.string())
@@ -560,10 +554,7 @@ class Encoder:
             seen = pa.nulls(number, pa.string()) if observation is None else self._documents(list(observation))
         action = joined["action"]
         further = {name: [item for block in blocks for item in block.further[name]] for name in first.further}
-        problems: list[Problem] = []
-        wrong = number - int(np.isfinite(np.asarray(joined["reward"])).sum())
-        if wrong:
-            problems.append(Problem("not_finite", "a reward is not a finite number", count=wrong))
+        problems = _not_finite(np.asarray(joined["reward"]))
         fields: list[pa.Field] = []
         arrays: list[pa.Array] = []
         if told := [name for name in further if name not in _OWN]:
@@ -572,8 +563,8 @@ class Encoder:
             fields, arrays = _further.columns(rows, STEPS.names, problems)
         self._count(problems)
         core = [
-            _constant(self.run_id, number),
-            _constant(self._worker_id, number),
+            _arrow.constant(self.run_id, number),
+            _arrow.constant(self._worker_id, number),
             pa.DictionaryArray.from_arrays(pa.array(joined["agent"], pa.int32()), names),
             pa.array(joined["episode"], pa.int64()),
             pa.array(joined["step_index"], pa.int64()),
@@ -615,7 +606,7 @@ class Encoder:
         if min(columns["steps"]) < 0 or min(columns["episode"]) < 0 or not np.isfinite(totals).all():
             return None
         core = [
-            _constant(self.run_id, number),
+            _arrow.constant(self.run_id, number),
             _labels(columns["worker_id"], number),
             _labels(columns["agent_id"], number),
             numbers,
@@ -728,16 +719,17 @@ def _texts(values: Sequence[Any]) -> pa.Array:
         return pa.array([None if value is None else _further.clean(value) for value in values], pa.string())
 
 
-def _constant(value: str, number: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(number, np.int32)), pa.array([value], pa.string()))
-
-
 def _labels(values: list[str] | str, number: int) -> pa.Array:
     if isinstance(values, str):
-        return _constant(values, number)
+        return _arrow.constant(values, number)
     if values.count(values[0]) == number:
-        return _constant(values[0], number)
+        return _arrow.constant(values[0], number)
     return pa.array(values, pa.string()).dictionary_encode()
+
+
+def _not_finite(rewards: np.ndarray[Any, Any]) -> list[Problem]:
+    wrong = len(rewards) - int(np.isfinite(rewards).sum())
+    return [Problem("not_finite", "a reward is not a finite number", count=wrong)] if wrong else []
 
 
 def _is_set(value: object) -> bool:
