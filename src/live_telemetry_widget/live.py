@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from live_telemetry_widget._turns import Turns
 from live_telemetry_widget.controls import Controls
 from live_telemetry_widget.frames import Cursor
 from live_telemetry_widget.lens import AgentFrames, Frames
@@ -55,11 +56,13 @@ class _Pacer:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._turns = Turns()
 
     def add(self, view: LiveView) -> None:
         with self._lock:
             self._views.add(view)
             if self._thread is None:
+                self._turns.shorten()
                 self._thread = threading.Thread(target=self._main, name="live-telemetry-views", daemon=True)
                 self._thread.start()
         self._wake.set()
@@ -82,6 +85,7 @@ class _Pacer:
             with self._lock:
                 if not self._views:
                     self._thread = None
+                    self._turns.restore()
                     return
                 views = list(self._views)
             now = time.monotonic()

@@ -25,8 +25,10 @@ view = LiveView(stream.feed)
 BUSY = """
 import os, time
 end = time.monotonic() + 60
+# Pure Python, which never lets go of the interpreter by itself but some times a second.
 while not os.path.exists({stop!r}) and time.monotonic() < end:
-    sum(range(1000))
+    for _ in range(20_000):
+        sum(range(1000))
 """
 LEFT = """
 view.close()
