@@ -151,8 +151,9 @@ def ours(server: ltw.Server, hub: TelemetryAsyncHub, run_id: str, steps: int, ho
     if table.column("loss").to_pylist() != [(steps - 1) * 0.37] or feed.frames.problems():
         fail(f"the last step is {table.to_pylist()}; {feed.frames.problems()}")
     hub.unsubscribe_run(run_id)
-    # A short run comes in one batch, and tells nothing; its table is still one.
-    held = max(steps - first, 1)
+    held = steps - first
+    if held < steps / 2:
+        fail(f"{first} of {steps} steps had come when the clock began: more steps are needed")
     each = {name: cost / held * 1e6 for name, cost in costs.items()}
     return Way(held / took, {"emitter": emitting / steps * 1e6, "its helper": helping / steps * 1e6, **each})
 
@@ -180,7 +181,7 @@ def main() -> None:
         address, run_id, number, how, _ = options.emit
         emit(address, run_id, int(number), columns=how == "columns")
         return
-    steps, rounds = (20_000, 1) if options.quick else (options.steps, options.rounds)
+    steps, rounds = (400_000, 1) if options.quick else (options.steps, options.rounds)
     one_by_one, singly = min(steps, 10_000), min(steps, 200_000)
     loops: list[Way] = []
     ways: dict[str, list[Way]] = {"columns": [], "steps": []}
