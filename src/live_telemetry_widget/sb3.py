@@ -20,7 +20,7 @@ except ImportError as missing:
 import numpy as np
 
 from live_telemetry_widget.worker.emitter import Emitter, now, outcome_of
-from live_telemetry_widget.worker.records import Block, Episode, snapshot
+from live_telemetry_widget.worker.records import Block, Episode, snapshot, success_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,6 +136,7 @@ class TelemetryCallback(BaseCallback):
     def _end(self, emitter: Emitter, index: int, info: dict[str, Any], *, cut: bool) -> None:
         final = info.get("terminal_observation")
         further = {} if final is None or emitter.choosy else {"final_observation": snapshot(final)}
+        further |= success_in(info)
         total, steps = float(self._totals[index]), int(self._steps[index])
         number, name = int(self._episodes[index]), self._names[index]
         emitter.record(Episode(now(), total, steps, not cut, cut, number, name, further))

@@ -38,6 +38,7 @@ from live_telemetry_widget.worker.records import (
     plain,
     snapshot,
     snapshots,
+    with_outcome,
 )
 from live_telemetry_widget.worker.spool import default_directory
 from live_telemetry_widget.worker.versions import versions_of
@@ -450,11 +451,14 @@ class Emitter(ManySteps):
         agent_id
             Whose it is.
         further
-            Columns of their own: ``success=True``, ``loss=...``.
+            Columns of their own: ``loss=...``. ``success=True`` or ``False`` is the episode's ``outcome`` too, ``"Success"`` or ``"Failed"``, unless
+            `outcome` is said in one of the words of :attr:`Run.episodes <live_telemetry_widget.run.Run.episodes>`.
         """
         if self.gate.shut and not self.admits():
             return
-        said = Episode(now(), total_reward, steps, terminated, truncated, episode, agent_id, snapshots(further))
+        said = Episode(
+            now(), total_reward, steps, terminated, truncated, episode, agent_id, snapshots(with_outcome(further))
+        )
         self.put((said, *NOTHING))
 
     def record(self, row: Step | Episode | Block | Bulk, rows: int = 1) -> None:
