@@ -19,6 +19,7 @@ except ImportError as missing:
 
 import numpy as np
 
+from live_telemetry_widget.worker.config import as_json
 from live_telemetry_widget.worker.emitter import Emitter, now, outcome_of
 from live_telemetry_widget.worker.records import Block, Episode, snapshot, success_in
 
@@ -81,7 +82,7 @@ class TelemetryCallback(BaseCallback):
         if self.emitter is None:
             spec = env.get_attr("spec")[0]
             config = {"algorithm": type(self.model).__name__, **({"game_id": spec.id} if spec is not None else {})}
-            config |= self._options.pop("config", {})
+            config |= as_json(self._options.pop("config", None) or {})
             to = self._to if isinstance(self._to, str) else DEFAULT_ADDRESS
             self.emitter = Emitter(to, config=config, **self._options)
         number = env.num_envs

@@ -411,10 +411,12 @@ def test_the_success_that_an_environment_says_is_the_outcome(
 
 
 def test_a_success_that_a_loop_says_is_the_outcome(server: ltw.Server, options: dict[str, Any]) -> None:
-    emitter = ltw.Emitter(server.address, **options)
+    emitter = ltw.Emitter(server.address, config={"lr": np.float32(0.5), "layers": np.array([64, 64])}, **options)
     for said in ({"success": False}, {"success": np.True_}, {"success": True, "outcome": "Failed"}, {}):
         emitter.step(action=0, reward=0.0, terminated=True)
         emitter.episode(**said)
     emitter.close()
-    frame = recorded(server, emitter).episodes
-    assert frame["outcome"].tolist() == ["Failed", "Success", "Failed", "Completed"]
+    run = recorded(server, emitter)
+    assert run.episodes["outcome"].tolist() == ["Failed", "Success", "Failed", "Completed"]
+    # NumPy's values of a config are as plain ones.
+    assert run.config["metadata"]["worker"]["config"] == {"lr": 0.5, "layers": [64, 64]}
