@@ -156,7 +156,7 @@ class Sums:
         use = np.flatnonzero((codes >= 0) & pc.is_valid(column).to_numpy())
         latest, at = np.unique(codes[use][::-1], return_index=True)
         for code, place in zip(latest.tolist(), use[::-1][at].tolist(), strict=True):
-            spot, values = spots[code], _numbers(column[place].as_py())
+            spot, values = spots[code], by_action(column[place].as_py())
             if spot is not None and values:
                 self.values[spot] = values
 
@@ -257,7 +257,7 @@ def _action(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) < 3 and int(text) < _MOST_ACTIONS else None  # noqa: PLR2004 - digits
 
 
-def _numbers(values: object) -> dict[int, float]:
+def by_action(values: object) -> dict[int, float]:
     """Return values by action, of a list or a JSON text of one."""
     if isinstance(values, str):
         try:
