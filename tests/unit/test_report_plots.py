@@ -151,7 +151,7 @@ def test_two_agents_are_two_lines_and_many_episodes_are_ranges(plain: ltw.Run) -
 def test_what_there_is_nothing_of_says_so(plain: ltw.Run, tmp_path: pathlib.Path) -> None:
     with pytest.raises(ltw.NoDataError, match="no step shows the agent on a grid"):
         plain.plot.visits()
-    with pytest.raises(ltw.NoDataError, match="no column q_after or"):
+    with pytest.raises(ltw.NoDataError, match="no column q_values or q_after or"):
         plain.plot.q_values()
     with pytest.raises(ltw.NoDataError, match="cannot be drawn"):
         plain.to_gif(tmp_path / "x.gif", 3, agent="right")
