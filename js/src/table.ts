@@ -87,6 +87,8 @@ export function makeTable(page: Page, options: TableOptions): TableView {
   let drawing = false;
   let again = false;
   let settle: number | undefined;
+  /** A row to bring on screen when the table is on it: under a tab that is not chosen it has no size. */
+  let owed: number | null = null;
 
   const textOf = (column: ColumnInfo, held: Held, raw = false): string => {
     const { name, kind } = column;
@@ -191,6 +193,10 @@ export function makeTable(page: Page, options: TableOptions): TableView {
         if (closed) return;
         commit();
         if (following) toNewest();
+        else if (owed !== null) {
+          show(owed);
+          again = true;
+        }
       } while (again);
     } finally {
       drawing = false;
@@ -241,6 +247,11 @@ export function makeTable(page: Page, options: TableOptions): TableView {
   const show = (row: number): void => {
     const { first, count } = body.visible();
     setFollowing(false);
+    owed = null;
+    if (grid.clientHeight === 0) {
+      owed = row;
+      return;
+    }
     if (row < first || row >= first + count) {
       range.resize(state.rows.total);
       const near = row >= first - count && row < first + 2 * count;
