@@ -21,6 +21,8 @@ interface Shot {
   element: HTMLElement;
   picture: PictureView;
   title: HTMLElement;
+  /** The row of the episode that its picture is of; null: none, it is live. */
+  of: number | null;
 }
 
 export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; readonly replay: Replay } {
@@ -52,7 +54,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
     const title = make("span", "ltw-shot-title");
     const shot = make("div", "ltw-shot");
     shot.append(picture.element, title);
-    return { element: shot, picture, title };
+    return { element: shot, picture, title, of: null };
   };
   const main = makeShot("ltw-grid");
   const beside = makeShot("ltw-grid-other");
@@ -103,6 +105,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
 
   /** The step of an episode with its way, as it is replayed. */
   const stepOf = (ref: EpisodeRef, place: number): Grid | null => {
+    if (store.absent(ref) !== "") return null;
     const grid = store.step(ref.row, place)?.grid ?? null;
     return grid && { ...grid, path: store.path(ref.row, place) };
   };
@@ -113,7 +116,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
       const total = stepsOf(page, episode.row);
       if (total > store.total(episode.row)) replay.grown(episode.row, total);
     }
-    const grid = episode ? stepOf(episode, replay.place) : (run.state?.grid ?? null);
+    const grid = episode ? stepOf(episode, replay.shown) : (run.state?.grid ?? null);
     const second = other && episode ? stepOf(other, replay.otherPlace ?? 0) : null;
     showLayers(grid);
     showPictures(grid, second, other !== null && episode !== null);
@@ -151,10 +154,10 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
       [main, grid, episode],
       [beside, second, other],
     ] as const) {
-      // While a step is on its way, the last picture stays.
-      const empty = one
-        ? !shot.picture.show(one, room, overlayOf(one), shown)
-        : !episode || !shot.picture.element.height;
+      // While a step is on its way, the last picture stays; but none of another episode when none comes.
+      const stays = ref !== null && store.absent(ref) === "" && (shot.of === ref.row || store.fault === "");
+      const empty = one ? !shot.picture.show(one, room, overlayOf(one), shown) : !stays || !shot.picture.element.height;
+      if (one && !empty) shot.of = ref?.row ?? null;
       shot.picture.element.hidden = empty || (one === null && nothingToDraw(ref));
       shot.title.hidden = !two;
       shot.element.toggleAttribute("data-differs", differs);
@@ -173,13 +176,15 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
   /** Whether a step is here and has no picture. */
   const nothingToDraw = (ref: EpisodeRef | null): boolean => {
     if (!ref) return true;
-    const step = store.step(ref.row, ref === selection.other ? (replay.otherPlace ?? 0) : replay.place);
+    const step = store.step(ref.row, ref === selection.other ? (replay.otherPlace ?? 0) : replay.shown);
     return step !== null && step.grid === null;
   };
 
   const emptyText = (): string => {
     if (frameFault) return frameFault;
     if (selection.episode) {
+      const absent = store.absent(selection.episode);
+      if (absent !== "") return absent;
       if (run.isStatic) return `This step is not on the page, and ${store.fault || "there is no kernel"}.`;
       if (store.fault) return `Waiting for the kernel: ${store.fault}`;
       return nothingToDraw(selection.episode) ? "Nothing to draw in this step." : "Waiting for the kernel…";
@@ -198,20 +203,24 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
 
   const isDifferent = (): boolean => {
     const found = difference();
-    return !!found && found.step !== null && (selection.step ?? -1) >= found.step;
+    return !!found && found.step !== null && (selection.step ?? -1) + replay.beyond >= found.step;
   };
 
   const titleOf = (ref: EpisodeRef, second: boolean): string => {
-    if (!second) return `episode ${ref.episode}`;
-    const found = difference();
-    if (!found) return `episode ${ref.episode}`;
-    if (found.step === null) return `${ref.episode}: no difference`;
-    return `${ref.episode} differs from step ${found.step}: ${found.what}`;
+    const absent = store.absent(ref);
+    if (second && absent !== "") return absent;
+    const ended = (second ? replay.otherEnded : replay.beyond > 0) && !isRunning(page, ref.row);
+    const end = ended ? `, ended after ${store.total(ref.row).toLocaleString("en")} steps` : "";
+    const found = second ? difference() : undefined;
+    if (!found) return `episode ${ref.episode}${end}`;
+    if (found.step === null) return `${ref.episode}: no difference${end}`;
+    return `${ref.episode} differs from step ${found.step}: ${found.what}${end}`;
   };
 
   const whereText = (grid: Grid | null): string => {
     const { episode, step } = selection;
     if (!episode) return grid?.caption || grid?.game || "";
+    if (store.absent(episode) !== "") return `episode ${episode.episode}`;
     const { total } = replay;
     const of = total > 0 ? ` of ${total.toLocaleString("en")}` : "";
     const late = store.fault ? ` · ${store.fault}` : "";

@@ -137,6 +137,13 @@ export function makeReplayBar({ replay, switched, compare }: ReplayBarOptions): 
     compare(Number(number.value));
     comparing.open(false);
   });
+  // A host may have taken Enter for itself before the form's own way with it comes to pass.
+  number.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing) return;
+    event.preventDefault();
+    event.stopPropagation();
+    form.requestSubmit();
+  });
   const first = textButton("First difference", "Go to the first step that differs", "ltw-first-difference", () => {
     if (differs !== null) replay.seekIndex(differs);
     comparing.open(false);
@@ -192,7 +199,7 @@ export function makeReplayBar({ replay, switched, compare }: ReplayBarOptions): 
       differs = step;
       const { episode, other } = replay.selection;
       const here = episode !== null;
-      const last = Math.max(0, replay.total - 1);
+      const { last } = replay;
       setIcon(play, replay.playing ? "pause" : here ? "play" : "pause");
       const does = replay.playing ? "Pause (space)" : here ? "Play (space)" : "Pause at this step (space)";
       play.title = does;
@@ -203,7 +210,9 @@ export function makeReplayBar({ replay, switched, compare }: ReplayBarOptions): 
       slider.disabled = !here;
       slider.max = String(last);
       slider.value = String(here ? replay.place : 0);
-      slider.setAttribute("aria-valuetext", here ? `step ${replay.selection.step ?? "…"} of ${replay.total}` : "live");
+      const more = replay.beyond > 0 ? `; the other one goes on, ${replay.beyond} steps after that` : "";
+      const where = `step ${replay.selection.step ?? "…"} of ${replay.total}${more}`;
+      slider.setAttribute("aria-valuetext", here ? where : "live");
       speed.value = String(replay.speed);
       live.setAttribute("aria-pressed", String(!here));
       comparing.button.disabled = !here;
