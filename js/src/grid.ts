@@ -11,7 +11,7 @@ import { plain } from "./plain.ts";
 import { Replay } from "./replay.ts";
 import { make, makeReplayBar } from "./replay-bar.ts";
 import type { EpisodeRef } from "./selection.ts";
-import { nothingText } from "./standing.ts";
+import { isOver, nothingText } from "./standing.ts";
 import type { View } from "./status.ts";
 import type { Theme } from "./theme.ts";
 
@@ -128,6 +128,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
       ofEpisode,
       note: wantsSums() ? sums.note || counting : "",
       differs: difference()?.step ?? null,
+      over: isOver(run),
     });
     controls.bar.hidden = (run.state?.episodes ?? 0) === 0;
     caption.hidden = controls.bar.hidden && !grid;

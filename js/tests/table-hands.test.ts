@@ -94,3 +94,46 @@ describe("the step table goes where the selection is", () => {
     await vi.waitFor(() => expect(shown()).toContain("7:0"));
   });
 });
+
+describe("the filter's field", () => {
+  const field = (): HTMLInputElement => at("ltw-filter") as HTMLInputElement;
+  const note = (): string => at("ltw-filter-note").textContent ?? "";
+  const type = (text: string): void => {
+    field().value = text;
+    field().dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
+  };
+
+  test("takes what columns are called on screen, and shows their names", async () => {
+    type("Return > 0 and Outcome == 'Failed'");
+    expect([field().value, kernel.traits.filter]).toEqual(Array(2).fill("total_reward > 0 and outcome == 'Failed'"));
+    await vi.waitFor(() => expect(note()).toBe("all steps, which have no total_reward · 5 episodes"));
+    const title = [...document.querySelectorAll("th")].find((th) => th.textContent?.includes("Step Reward"))?.title;
+    expect(title).toBe("Step Reward, in a filter reward; click to sort");
+  });
+
+  test("does not change what is being typed", async () => {
+    field().value = "Return > 0";
+    field().dispatchEvent(new Event("input"));
+    await vi.waitFor(() => expect(kernel.traits.filter).toBe("total_reward > 0"));
+    expect(field().value).toBe("Return > 0");
+    field().dispatchEvent(new Event("change"));
+    expect(field().value).toBe("total_reward > 0");
+  });
+
+  test("gives an example that works", async () => {
+    expect(field().placeholder).toContain("reward > 0");
+    for (const example of ["reward > 0", "outcome == 'Failed' and steps < 40"]) {
+      type(example);
+      await vi.waitFor(() => expect(note()).toMatch(/^\d+ steps|all steps.*\d episodes$/));
+    }
+  });
+
+  test("says of which table a fault is, and where also beside an agent's", async () => {
+    type("reward > 0 and outcome == 'Failed'");
+    await vi.waitFor(() =>
+      expect(note()).toContain("outcome is a column of the episodes alone, and reward of the steps"),
+    );
+    kernel.setTrait("selection", { ...(kernel.traits.selection as object), agent: "a", filter: "rewad > 0" });
+    await vi.waitFor(() => expect(note()).toContain("did you mean 'reward' (steps)? (at character 1)"));
+  });
+});
