@@ -16,6 +16,8 @@ import type { View } from "./status.ts";
 import type { Theme } from "./theme.ts";
 
 const GAP = 10;
+/** A line below a picture; side by side there are two of them. */
+const TITLE = 17;
 
 interface Shot {
   element: HTMLElement;
@@ -133,7 +135,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
     controls.bar.hidden = (run.state?.episodes ?? 0) === 0;
     caption.hidden = controls.bar.hidden && !grid;
     where.textContent = plain(whereText(grid));
-    where.title = plain([grid?.game, grid?.caption].filter(Boolean).join(", "));
+    where.title = [where.textContent, plain(grid?.game ?? "")].filter(Boolean).join(", ");
     action.textContent = plain(grid?.action ?? "");
     action.title = grid?.action ? `action ${action.textContent}` : "";
   };
@@ -144,7 +146,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
     const above = two && size !== null && stacked(size, whole);
     stage.dataset.stacked = String(above);
     beside.element.hidden = !two;
-    const title = two ? 18 : 0;
+    const title = two ? (above ? TITLE : 2 * TITLE) : 0;
     const room = {
       width: two && !above ? (whole.width - GAP) / 2 : whole.width,
       height: (two && above ? (whole.height - GAP) / 2 : whole.height) - title,
@@ -211,7 +213,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
     const absent = store.absent(ref);
     if (second && absent !== "") return absent;
     const ended = (second ? replay.otherEnded : replay.beyond > 0) && !isRunning(page, ref.row);
-    const end = ended ? `, ended after ${store.total(ref.row).toLocaleString("en")} steps` : "";
+    const end = ended ? " · ended" : "";
     const found = second ? difference() : undefined;
     if (!found) return `episode ${ref.episode}${end}`;
     if (found.step === null) return `${ref.episode}: no difference${end}`;

@@ -68,7 +68,7 @@ export function makeStatus(run: RunState, root: HTMLElement, clock: Clock = brow
       say(pill, text);
       say(name, state ? state.name || state.run_id : "");
       say(id, state?.name ? state.run_id : "");
-      if (state) name.title = plain(`run ${state.run_id}`);
+      if (state) name.title = id.title = plain([state.name, `run ${state.run_id}`].filter(Boolean).join(", "));
       const who = (state?.agents ?? []).filter((agent) => agent !== "");
       say(agents, who.length > 3 ? `${who.length} agents` : who.join(", "));
       agents.title = plain(who.join(", "));

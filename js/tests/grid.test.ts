@@ -147,7 +147,7 @@ describe("the grid view", () => {
     expect(titles().some((title) => title?.includes("ended"))).toBe(false);
     press("End");
     expect(seen("ltw-grid-other")).toContain("step 4");
-    expect(titles()).toEqual(["episode 7", "8 differs from step 3: action, ended after 5 steps"]);
+    expect(titles()).toEqual(["episode 7", "8 differs from step 3: action · ended"]);
     at("ltw-compare-stop").click();
     expect(at("ltw-grid-other").parentElement?.hidden).toBe(true);
   });
