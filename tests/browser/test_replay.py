@@ -7,10 +7,11 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import live_telemetry_widget as ltw
-from tests.browser.test_lab import BUSY
+from tests.browser.test_channel import BUSY
 from tests.conftest import demo_command, proxy_command
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Callable
 
     from playwright.sync_api import Locator
@@ -48,11 +49,12 @@ def run_cell(notebook: NotebookPage, number: int) -> None:
 
 
 def test_an_episode_is_replayed_compared_and_left(  # noqa: PLR0915 - one story, told once: a notebook takes long to open
-    daemon: ltw.Server, open_notebook: Callable[..., NotebookPage]
+    daemon: ltw.Server, open_notebook: Callable[..., NotebookPage], tmp_path: pathlib.Path
 ) -> None:
+    stop = tmp_path / "stop"
     worker = demo_command("--episodes", "60", "--no-slippery", "--seed", "3")
     subprocess.run(proxy_command(daemon.address, *worker, run_id="lake", name="FrozenLake"), check=True)
-    notebook = open_notebook(SHOW.format(address=daemon.address), TELL, BUSY.format(seconds=10))
+    notebook = open_notebook(SHOW.format(address=daemon.address), TELL, BUSY.format(stop=str(stop)))
     page = notebook.page
     run_cell(notebook, 0)
     notebook.wait(lambda: page.get_by_test_id("ltw-root").count(), "the view")
@@ -209,6 +211,7 @@ def test_an_episode_is_replayed_compared_and_left(  # noqa: PLR0915 - one story,
         "an episode while the kernel is busy",
     )
     assert notebook.is_busy(2), "the cell was no longer busy, so this showed nothing"
+    stop.touch()
     page.get_by_test_id("ltw-live").click()
     notebook.wait(lambda: page.get_by_test_id("ltw-live").get_attribute("aria-pressed") == "true", "live")
     assert agrees(last, len(episodes[last]) - 1)
