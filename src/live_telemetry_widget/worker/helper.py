@@ -20,6 +20,7 @@ from live_telemetry_widget.errors import DaemonError
 from live_telemetry_widget.worker.child import HelperProcess
 from live_telemetry_widget.worker.emitter import EmitterStats
 from live_telemetry_widget.worker.parcels import dump_rows, dumps, loads, read_some
+from live_telemetry_widget.worker.portions import Scale
 from live_telemetry_widget.worker.records import WIDTH
 from live_telemetry_widget.worker.will import Will
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 
-#: With more rows in the list the training thread waits.
-MOST_ROWS: Final = 65_536
 #: A helper that dies is replaced so many times; then its work is done in this process.
 _LIVES: Final = 5
 #: Seconds that a helper may take, beside what it was given, to say that it has ended.
@@ -98,6 +97,7 @@ class Helper:
         #: Parcels that the helper has not said to be kept: number, rows, bytes.
         self._parcels: collections.deque[tuple[int, int, bytes]] = collections.deque()
         self._number = 0
+        self._scale = Scale()
         # Of a kind that its holder may take again: an emitter that is garbage ends us from any thread, this one included.
         self._lock = threading.RLock()
         self._flushing: dict[int, threading.Event] = {}
@@ -251,8 +251,7 @@ class Helper:
             process.write()
         if process.idle:
             self._say(process, ending)
-            process.write()
-        if len(self._rows) > MOST_ROWS * WIDTH:
+        if self._scale.crowded(self._rows):
             self._gate.crowd(crowded=True)
         elif not self._rows:
             self._gate.crowd(crowded=False)
@@ -269,7 +268,14 @@ class Helper:
         """Hand over what is there: rows first, then what is asked about them."""
         with self._lock:
             unasked, self._unasked = self._unasked, []
-        self._hand_over(process)
+        values = len(self._rows)
+        while values and process.idle:
+            values -= self._hand_over(process, values)
+            process.write()
+        if values:  # the pipe is full; what is asked is about these, too
+            with self._lock:
+                self._unasked[:0] = unasked
+            return
         for number in unasked:
             process.send(dumps(("flush", number)))
         if ending is not None and not self._told_end:
@@ -277,12 +283,12 @@ class Helper:
             left = max(0.0, deadline - time.monotonic())
             self._told_end = True
             process.send(dumps(("end", outcome, reason, left, self._gate.turned_away, self._gate.off)))
+        process.write()
 
-    def _hand_over(self, process: HelperProcess) -> None:
+    def _hand_over(self, process: HelperProcess, most: int) -> int:
+        """Hand over a portion of so many values at most; return how many it has."""
         rows = self._rows
-        number = len(rows)
-        if not number:
-            return
+        number = min(most, self._scale.portion(rows))
         taken = rows[:number]
         del rows[:number]
         data, spoilt = dump_rows(taken)
@@ -290,7 +296,9 @@ class Helper:
             self._problems["not_json"] += spoilt
         self._number += 1
         self._parcels.append((self._number, number // WIDTH, data))
+        self._scale.learn(number // WIDTH, len(data))
         process.send(data)
+        return number
 
     def _hear(self, process: HelperProcess) -> None:
         for said in process.hear():
