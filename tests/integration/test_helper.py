@@ -66,12 +66,12 @@ def test_a_killed_helper_is_replaced_and_everything_is_told_once(
             wait_for(lambda: own.deaths == number + 1, "the helper's death was noticed")  # noqa: B023 - called at once
         tell(emitter, told, 5)
         told += 5
-        assert emitter.flush(60)
+        assert emitter.flush(60) == spooled
         stats = emitter.stats
         assert stats.problems["helper_died"] == 4
         assert stats.confirmed_steps + stats.dropped >= told
         pid = own.pid
-        assert emitter.close(timeout=30)
+        assert emitter.close(timeout=30) == spooled
         wait_for(lambda: is_gone(pid), "the helper has ended")
         run = recorded(address, "restarted")
         seen = run.steps["observation"].astype(int).tolist()

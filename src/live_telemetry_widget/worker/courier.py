@@ -205,7 +205,7 @@ class Courier:
         done = _Mark()
         self.ask(done)
         # Not longer than the thread lives, which sets what waits when it ends. Others may tell more meanwhile.
-        return done.wait(timeout) and (done.whole or not self.waiting())
+        return done.wait(timeout) and (done.whole or (not self.waiting() and self.stats().complete))
 
     def ask(self, done: Done) -> None:
         """Have `done` set when all that was told is confirmed, or cannot be."""
@@ -345,7 +345,7 @@ class Courier:
             settled = told - self.waiting()
             for mark, done in flushing:
                 if isinstance(done, _Mark):
-                    done.whole = settled >= mark and not self.refused
+                    done.whole = settled >= mark and self.stats().complete
                 if settled >= mark or self.refusal is not None or self.refused:
                     done.set()
             flushing = [(mark, done) for mark, done in flushing if not done.is_set()]
@@ -366,7 +366,8 @@ class Courier:
         loop = asyncio.get_running_loop()
         left = end.deadline - loop.time()
         if self.waiting() == 0 and self.connected:
-            self.delivered = not self.options.owner or await self._tell(end, max(left, 1.0))
+            told = not self.options.owner or await self._tell(end, max(left, 1.0))
+            self.delivered = told and self.stats().complete
             return True
         if left > 0 and self.refusal is None:
             return False

@@ -165,7 +165,7 @@ class Helper:
         done.wait(timeout)
         with self._lock:
             late = self._flushing.pop(number, None) is not None and not done.is_set()
-        return not late and not self.waiting()
+        return not late and not self.waiting() and self.stats().complete
 
     def end(self, outcome: str, reason: str, timeout: float) -> None:
         """Have the helper finish within so many seconds, tell the daemon how the run ended, and end."""
