@@ -284,6 +284,8 @@ class Courier:
         self._flushing: list[Done] = []
         self._sent = 0
         self._next = collections.Counter[str]()
+        #: What the link has lost, as far as it is counted.
+        self._losses = collections.Counter[str]()
         self._registration = Registration(
             options.address,
             options.run_id,
@@ -346,7 +348,7 @@ class Courier:
             for mark, done in flushing:
                 if isinstance(done, _Mark):
                     done.whole = settled >= mark and self.stats().complete
-                if settled >= mark or self.refusal is not None or self.refused:
+                if settled >= mark or self.refusal is not None or self._link.given_up:
                     done.set()
             flushing = [(mark, done) for mark, done in flushing if not done.is_set()]
             if self.connected and not hearing:
@@ -586,11 +588,16 @@ class Courier:
             self._spool.remove()
             self._sent -= 1
             self.confirmed[record.kind] += record.rows
-        if link.lost > self.refused:
+        losses = link.losses()
+        if losses != self._losses:
             # Lost rows were counted as settled, and so as confirmed.
-            self.confirmed["steps"] -= link.lost - self.refused
-            self.refused = link.lost
+            new = losses - self._losses
+            self._losses = losses
+            self.confirmed.subtract(new)
+            self.refused += new.total()
             self.failure = link.failure
+            self._count([Problem("rows_refused", f"the daemon refuses rows: {link.failure}", count=new.total())])
+        if link.given_up:
             self._gate.close(f"the daemon refuses this run's telemetry: {link.failure}")
 
 
