@@ -13,6 +13,7 @@ import {
 } from "@uwdata/flechette";
 import { MEASURES, type Measure } from "./src/curves.ts";
 import { MAX_EPISODES, MAX_ROWS, type Push, type Span, type State, type TableName, VERSION } from "./src/messages.ts";
+import { compileQuery, QueryError, type QueryKind } from "./src/query.ts";
 
 export type Row = Record<string, unknown>;
 type Listener = (content: unknown, buffers: DataView[]) => void;
@@ -165,6 +166,7 @@ export class FakeKernel {
       this.heard.push(content);
       if (content.kind === "ready") this.deliver(() => this.push(true));
       else if (content.kind === "ask_rows") this.deliver(() => this.#answer(content));
+      else if (content.kind === "ask_find") this.deliver(() => this.#find(content));
       else this.deliver(() => this.#further(content));
     },
   };
@@ -264,8 +266,57 @@ export class FakeKernel {
   #answer(ask: Record<string, unknown>): void {
     const table = ask.table as TableName;
     const [first, most] = [Number(ask.first), table === "steps" ? MAX_ROWS : MAX_EPISODES];
-    const rows = this[table].slice(first, first + Math.min(Number(ask.count), most));
-    const span: Span = { table, first, count: rows.length, total: this[table].length };
-    this.say({ kind: "answer", version: VERSION, id: ask.id, spans: [span] }, [toArrow(rows)]);
+    const all: readonly Row[] = this[table];
+    const fields: Record<string, unknown> = { scanned: all.length, of: all.length };
+    let numbers: number[] = [];
+    try {
+      numbers = this.#arranged(ask);
+    } catch (error) {
+      if (!(error instanceof QueryError)) throw error;
+      const { reason, position, near } = error;
+      this.say({ kind: "answer", version: VERSION, id: ask.id, spans: [], fault: { reason, position, near } });
+      return;
+    }
+    const shown = numbers.slice(first, first + Math.min(Number(ask.count), most));
+    const rows = shown.map((number) =>
+      ask.where || ask.sort ? { ...all[number], row: number } : (all[number] as Row),
+    );
+    const span: Span = { table, first, count: rows.length, total: numbers.length };
+    this.say({ kind: "answer", version: VERSION, id: ask.id, spans: [span], ...fields }, [toArrow(rows)]);
+  }
+
+  /** The numbers of the rows that are wished for, in the order wished for. */
+  #arranged({ table, where, sort, descending }: Record<string, unknown>): number[] {
+    const all = this[table as TableName];
+    const names = new Set(all.flatMap((row) => Object.keys(row)));
+    const kinds: Record<string, QueryKind> = { string: "text", boolean: "truth", number: "number", bigint: "number" };
+    const columns = new Map(
+      [...names].map((name) => {
+        const kind = kinds[typeof all.find((row) => row[name] != null)?.[name]] ?? "nothing";
+        return [name, { kind, at: (row: number) => all[row]?.[name] ?? null }];
+      }),
+    );
+    const fits = where ? compileQuery(String(where), columns) : () => true;
+    const found = [...all.keys()].filter(fits);
+    if (sort) found.sort((a, b) => Number(all[a]?.[String(sort)]) - Number(all[b]?.[String(sort)]));
+    return descending ? found.reverse() : found;
+  }
+
+  /** As view/find_question.py: one episode, by its number and whose it is. */
+  #find(ask: Record<string, unknown>): void {
+    const fits = (row: Row): boolean =>
+      row.episode === ask.episode && [undefined, row.agent_id ?? ""].includes(ask.agent as string);
+    const row = this.episodes.findIndex(fits);
+    const rows = [...this.steps.keys()].filter((at) => fits(this.steps[at] as Row));
+    const from = rows.filter((at) => Number(this.steps[at]?.step_index) >= Number(ask.step ?? 0));
+    let place: number | null = from[0] ?? null;
+    if (ask.where || ask.sort) {
+      const order = this.#arranged(ask);
+      const wanted = ask.table === "episodes" ? [row] : [...from, ...rows.reverse()];
+      place = order.indexOf(wanted.find((one) => order.includes(one)) ?? -1);
+    }
+    const episode = { row, worker: "", agent: ask.agent ?? "", episode: ask.episode };
+    const found = row < 0 ? [] : [{ episode, row: place !== null && place < 0 ? null : place }];
+    this.say({ kind: "answer", version: VERSION, id: ask.id, spans: [], found });
   }
 }

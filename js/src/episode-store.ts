@@ -1,7 +1,7 @@
 // Parts of episodes as the kernel answered them: steps with their pictures. Bounded, whatever is replayed. No DOM.
 
 import { type Frame, frameFrom } from "./frames.ts";
-import type { Answer, Clock } from "./link.ts";
+import { type Answer, type Clock, RefusedError } from "./link.ts";
 import { type Cell, grid as checkGrid, type Grid } from "./messages.ts";
 import type { EpisodeRef } from "./selection.ts";
 
@@ -56,6 +56,8 @@ export class EpisodeStore {
   /** Why the last question was not answered; "" when it was. */
   fault = "";
   readonly #held = new Map<number, Held>();
+  /** Why the kernel has no steps of an episode, by row. */
+  readonly #refused = new Map<number, { why: string; until: number }>();
   readonly #asked = new Set<string>();
   readonly #differences = new Map<string, Difference | null>();
   readonly #listeners = new Set<() => void>();
@@ -63,6 +65,7 @@ export class EpisodeStore {
   #notBefore = 0;
   #grownAt = 0;
   #stopTimer: (() => void) | null = null;
+  #stopAgain: (() => void) | null = null;
   #tick = 0;
   #closed = false;
 
@@ -80,6 +83,7 @@ export class EpisodeStore {
   close(): void {
     this.#closed = true;
     this.#stopTimer?.();
+    this.#stopAgain?.();
     this.#listeners.clear();
     this.#held.clear();
   }
@@ -102,6 +106,18 @@ export class EpisodeStore {
   /** How many steps of an episode the kernel has, as far as it said. */
   total(row: number): number {
     return this.#held.get(row)?.total ?? 0;
+  }
+
+  /** Why there is nothing to show of an episode, for a person; "" when there is something, or nothing is known yet. */
+  absent({ row, worker, agent, episode }: EpisodeRef): string {
+    const held = this.#held.get(row);
+    if (!held) return this.#refused.get(row)?.why ?? "";
+    const is = held.ref;
+    if (is.episode !== episode || (agent !== "" && is.agent !== agent) || (worker !== "" && is.worker !== worker)) {
+      const whose = (of: string) => (of === "" ? "" : ` of ${of}`);
+      return `There is no episode ${episode}${whose(agent)} in row ${row}: that is episode ${is.episode}${whose(is.agent)}.`;
+    }
+    return held.total === 0 ? `Episode ${episode} has no steps here.` : "";
   }
 
   /** The step at a place of an episode, from 0; null when it is not here. */
@@ -231,7 +247,7 @@ export class EpisodeStore {
   // -- asking
 
   #want(key: string, fields: Record<string, unknown>): void {
-    if (this.#asked.has(key)) return;
+    if (this.#asked.has(key) || (this.#refused.get(Number(fields.row))?.until ?? 0) > this.clock.now()) return;
     // The newest wishes count: whoever scrubs has left the older ones behind.
     this.#wanted.delete(key);
     this.#wanted.set(key, fields);
@@ -261,13 +277,26 @@ export class EpisodeStore {
           this.fault = "";
           if (!this.#closed) this.#take(answer.fields, answer.buffers);
         })
-        .catch((error) => this.#failed(error))
+        .catch((error) => {
+          if (error instanceof RefusedError) this.#refuse(Number(fields.row), error.message);
+          else this.#failed(error);
+        })
         .finally(() => {
           this.#asked.delete(key);
           this.#notify();
           this.#plan();
         });
     }
+  }
+
+  #refuse(row: number, why: string): void {
+    this.fault = why;
+    if (this.#refused.size > 100) this.#refused.clear();
+    // Other episodes need not wait; this one may come to be.
+    const said = `${why.charAt(0).toUpperCase()}${why.slice(1)}.`;
+    this.#refused.set(row, { why: said, until: this.clock.now() + AGAIN_MS });
+    this.#stopAgain?.();
+    if (!this.#closed) this.#stopAgain = this.clock.after(AGAIN_MS, () => this.#notify());
   }
 
   #failed(error: unknown): void {
@@ -287,6 +316,7 @@ export class EpisodeStore {
     const ref = refIn(fields);
     const held = this.#held.get(row) ?? { ref, total, parts: [] };
     held.ref = ref;
+    this.#refused.delete(row);
     held.total = total;
     this.#held.delete(row);
     this.#held.set(row, held);

@@ -11,16 +11,20 @@ import { plain } from "./plain.ts";
 import { Replay } from "./replay.ts";
 import { make, makeReplayBar } from "./replay-bar.ts";
 import type { EpisodeRef } from "./selection.ts";
-import { nothingText } from "./standing.ts";
+import { isOver, nothingText } from "./standing.ts";
 import type { View } from "./status.ts";
 import type { Theme } from "./theme.ts";
 
 const GAP = 10;
+/** A line below a picture; side by side there are two of them. */
+const TITLE = 17;
 
 interface Shot {
   element: HTMLElement;
   picture: PictureView;
   title: HTMLElement;
+  /** The row of the episode that its picture is of; null: none, it is live. */
+  of: number | null;
 }
 
 export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; readonly replay: Replay } {
@@ -52,7 +56,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
     const title = make("span", "ltw-shot-title");
     const shot = make("div", "ltw-shot");
     shot.append(picture.element, title);
-    return { element: shot, picture, title };
+    return { element: shot, picture, title, of: null };
   };
   const main = makeShot("ltw-grid");
   const beside = makeShot("ltw-grid-other");
@@ -103,6 +107,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
 
   /** The step of an episode with its way, as it is replayed. */
   const stepOf = (ref: EpisodeRef, place: number): Grid | null => {
+    if (store.absent(ref) !== "") return null;
     const grid = store.step(ref.row, place)?.grid ?? null;
     return grid && { ...grid, path: store.path(ref.row, place) };
   };
@@ -113,7 +118,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
       const total = stepsOf(page, episode.row);
       if (total > store.total(episode.row)) replay.grown(episode.row, total);
     }
-    const grid = episode ? stepOf(episode, replay.place) : (run.state?.grid ?? null);
+    const grid = episode ? stepOf(episode, replay.shown) : (run.state?.grid ?? null);
     const second = other && episode ? stepOf(other, replay.otherPlace ?? 0) : null;
     showLayers(grid);
     showPictures(grid, second, other !== null && episode !== null);
@@ -125,11 +130,12 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
       ofEpisode,
       note: wantsSums() ? sums.note || counting : "",
       differs: difference()?.step ?? null,
+      over: isOver(run),
     });
     controls.bar.hidden = (run.state?.episodes ?? 0) === 0;
     caption.hidden = controls.bar.hidden && !grid;
     where.textContent = plain(whereText(grid));
-    where.title = plain([grid?.game, grid?.caption].filter(Boolean).join(", "));
+    where.title = [where.textContent, plain(grid?.game ?? "")].filter(Boolean).join(", ");
     action.textContent = plain(grid?.action ?? "");
     action.title = grid?.action ? `action ${action.textContent}` : "";
   };
@@ -140,7 +146,7 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
     const above = two && size !== null && stacked(size, whole);
     stage.dataset.stacked = String(above);
     beside.element.hidden = !two;
-    const title = two ? 18 : 0;
+    const title = two ? (above ? TITLE : 2 * TITLE) : 0;
     const room = {
       width: two && !above ? (whole.width - GAP) / 2 : whole.width,
       height: (two && above ? (whole.height - GAP) / 2 : whole.height) - title,
@@ -151,10 +157,10 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
       [main, grid, episode],
       [beside, second, other],
     ] as const) {
-      // While a step is on its way, the last picture stays.
-      const empty = one
-        ? !shot.picture.show(one, room, overlayOf(one), shown)
-        : !episode || !shot.picture.element.height;
+      // While a step is on its way, the last picture stays; but none of another episode when none comes.
+      const stays = ref !== null && store.absent(ref) === "" && (shot.of === ref.row || store.fault === "");
+      const empty = one ? !shot.picture.show(one, room, overlayOf(one), shown) : !stays || !shot.picture.element.height;
+      if (one && !empty) shot.of = ref?.row ?? null;
       shot.picture.element.hidden = empty || (one === null && nothingToDraw(ref));
       shot.title.hidden = !two;
       shot.element.toggleAttribute("data-differs", differs);
@@ -173,13 +179,15 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
   /** Whether a step is here and has no picture. */
   const nothingToDraw = (ref: EpisodeRef | null): boolean => {
     if (!ref) return true;
-    const step = store.step(ref.row, ref === selection.other ? (replay.otherPlace ?? 0) : replay.place);
+    const step = store.step(ref.row, ref === selection.other ? (replay.otherPlace ?? 0) : replay.shown);
     return step !== null && step.grid === null;
   };
 
   const emptyText = (): string => {
     if (frameFault) return frameFault;
     if (selection.episode) {
+      const absent = store.absent(selection.episode);
+      if (absent !== "") return absent;
       if (run.isStatic) return `This step is not on the page, and ${store.fault || "there is no kernel"}.`;
       if (store.fault) return `Waiting for the kernel: ${store.fault}`;
       return nothingToDraw(selection.episode) ? "Nothing to draw in this step." : "Waiting for the kernel…";
@@ -198,20 +206,24 @@ export function makeGrid(page: Page, theme: Theme): View & { repaint(): void; re
 
   const isDifferent = (): boolean => {
     const found = difference();
-    return !!found && found.step !== null && (selection.step ?? -1) >= found.step;
+    return !!found && found.step !== null && (selection.step ?? -1) + replay.beyond >= found.step;
   };
 
   const titleOf = (ref: EpisodeRef, second: boolean): string => {
-    if (!second) return `episode ${ref.episode}`;
-    const found = difference();
-    if (!found) return `episode ${ref.episode}`;
-    if (found.step === null) return `${ref.episode}: no difference`;
-    return `${ref.episode} differs from step ${found.step}: ${found.what}`;
+    const absent = store.absent(ref);
+    if (second && absent !== "") return absent;
+    const ended = (second ? replay.otherEnded : replay.beyond > 0) && !isRunning(page, ref.row);
+    const end = ended ? " · ended" : "";
+    const found = second ? difference() : undefined;
+    if (!found) return `episode ${ref.episode}${end}`;
+    if (found.step === null) return `${ref.episode}: no difference${end}`;
+    return `${ref.episode} differs from step ${found.step}: ${found.what}${end}`;
   };
 
   const whereText = (grid: Grid | null): string => {
     const { episode, step } = selection;
     if (!episode) return grid?.caption || grid?.game || "";
+    if (store.absent(episode) !== "") return `episode ${episode.episode}`;
     const { total } = replay;
     const of = total > 0 ? ` of ${total.toLocaleString("en")}` : "";
     const late = store.fault ? ` · ${store.fault}` : "";

@@ -4,7 +4,8 @@ import type { Kind } from "./frames.ts";
 import type { TableName } from "./messages.ts";
 import { plain } from "./plain.ts";
 
-const LABELS: Record<TableName, readonly (readonly [name: string, label: string])[]> = {
+/** In the order in which they stand. */
+export const LABELS: Record<TableName, readonly (readonly [name: string, label: string])[]> = {
   steps: [
     ["timestamp", "Timestamp"],
     ["agent_id", "Agent"],
@@ -23,6 +24,7 @@ const LABELS: Record<TableName, readonly (readonly [name: string, label: string]
     ["worker_id", "Worker"],
     ["agent_id", "Agent"],
     ["episode", "Episode"],
+    ["outcome", "Outcome"],
     ["steps", "Steps"],
     ["total_reward", "Total Episode Reward"],
     ["terminated", "Terminated"],
@@ -31,7 +33,6 @@ const LABELS: Record<TableName, readonly (readonly [name: string, label: string]
     ["episode_seed", "Episode Seed"],
     ["control_mode", "Mode"],
     ["game_id", "Game"],
-    ["outcome", "Outcome"],
   ],
 };
 

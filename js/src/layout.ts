@@ -80,7 +80,7 @@ export function trail(path: readonly Cell[]): { from: Cell; to: Cell; strength: 
 
 /** How strongly a cell that was visited so often is tinted, of 1: by the logarithm, for the start is visited by every episode. */
 export function heat(visits: number, most: number): number {
-  return visits <= 0 || most <= 0 ? 0 : 0.08 + (0.52 * Math.log1p(visits)) / Math.log1p(most);
+  return visits <= 0 || most <= 0 ? 0 : 0.06 + (0.46 * Math.log1p(visits)) / Math.log1p(most);
 }
 
 /** The actions of the greatest known value; none when nothing is known, or all that is known is the same and not all is known. */

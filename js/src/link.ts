@@ -30,6 +30,11 @@ export const browserClock: Clock = {
   },
 };
 
+/** The kernel has understood a question and says why it has no answer to it. */
+export class RefusedError extends Error {
+  override name = "RefusedError";
+}
+
 export interface Answer {
   spans: AnswerSpan[];
   buffers: DataView[];
@@ -91,7 +96,7 @@ export function openLink(model: Model, handlers: Handlers, clock: Clock = browse
       }
       if (message.kind === "push") pushed(message, views);
       else if (message.kind === "answer") answered(message, views);
-      else settle(message.id)?.reject(new Error(message.message));
+      else settle(message.id)?.reject(new RefusedError(message.message));
     } catch (error) {
       handlers.faulted(error instanceof Error ? error.message : String(error));
     }

@@ -1,6 +1,6 @@
 // Pictures of games, painted by code from the grid model: tiles, what lies on them, the agent. src/.../gridpaint.py is its twin.
 
-import { ANGLES, facing, heading } from "./layout.ts";
+import { ANGLES, facing } from "./layout.ts";
 import type { Cards, Facing, Grid, Mark } from "./messages.ts";
 import { plain } from "./plain.ts";
 import type { Theme } from "./theme.ts";
@@ -25,6 +25,18 @@ const DEPOTS: Record<string, Colour> = {
 };
 const THINGS = new Set(["red", "green", "blue", "purple", "yellow", "grey"]);
 
+function isIce(game: string, letter: string): boolean {
+  return (game === "FrozenLake" || game === "") && "SFHG".includes(letter);
+}
+
+/** Whether a tile's letter is shown: tiles of games that are known say by themselves what they are, but for the start. */
+function isWritten(game: string, letter: string): boolean {
+  if (game === "MiniGrid") return false;
+  if (game === "Taxi") return letter in DEPOTS;
+  if (game === "CliffWalking" || isIce(game, letter)) return letter === "S";
+  return letter.trim() !== "";
+}
+
 export class Painter {
   constructor(
     readonly pen: CanvasRenderingContext2D,
@@ -35,19 +47,27 @@ export class Painter {
   /** Tiles and walls; what is between them and the things on them is painted by somebody else. */
   ground(grid: Grid): void {
     const { pen, cell } = this;
-    const ice = grid.game === "FrozenLake" || grid.game === "";
     grid.tiles.forEach((line, row) => {
       [...line].forEach((letter, col) => {
         if (grid.game === "MiniGrid") this.roomTile(letter, row, col);
         else if (grid.game === "CliffWalking") this.cliffTile(letter, row, col);
-        else if (ice && "SFHG".includes(letter)) this.iceTile(letter, row, col);
+        else if (isIce(grid.game, letter)) this.iceTile(letter, row, col);
         else if (grid.game === "Taxi") this.cityTile(letter, row, col);
-        else this.plainTile(letter, row, col);
+        else this.tile(row, col, "--ltw-tile");
       });
     });
     this.stroke("--ltw-wall", 0.08, 2);
     pen.lineCap = "round";
     for (const [row, col] of grid.walls) this.line((col + 1) * cell, row * cell, (col + 1) * cell, (row + 1) * cell);
+  }
+
+  /** What is written on the tiles, over whatever tints them. */
+  letters(grid: Grid): void {
+    grid.tiles.forEach((line, row) => {
+      [...line].forEach((letter, col) => {
+        if (isWritten(grid.game, letter)) this.letter(letter, row, col);
+      });
+    });
   }
 
   /** What lies on the tiles, and the agent. */
@@ -80,6 +100,9 @@ export class Painter {
       gap && Math.min(4, cell * 0.12),
       colour,
     );
+    // Where colours are forced all tiles are of one: their edges tell them apart. Elsewhere nothing is seen of it.
+    this.stroke("--ltw-tile-edge", 0, 1);
+    this.pen.strokeRect(col * cell + 0.5, row * cell + 0.5, cell - 1, cell - 1);
   }
 
   private iceTile(letter: string, row: number, col: number): void {
@@ -94,7 +117,6 @@ export class Painter {
     } else {
       this.tile(row, col, letter === "S" ? "--ltw-start" : "--ltw-ice");
       if (letter === "F") this.streaks(x, y);
-      else this.letter("S", row, col);
     }
   }
 
@@ -107,7 +129,6 @@ export class Painter {
       this.flag(col * this.cell, row * this.cell);
     } else {
       this.tile(row, col, letter === "x" || letter === "S" ? "--ltw-start" : "--ltw-tile");
-      if (letter === "S") this.letter(letter, row, col);
     }
   }
 
@@ -117,7 +138,6 @@ export class Painter {
     const depot = DEPOTS[letter];
     if (!depot) return;
     this.box(col * cell + cell * 0.08, row * cell + cell * 0.08, cell * 0.84, cell * 0.84, cell * 0.1, depot, 0.22);
-    this.letter(letter, row, col);
   }
 
   private roomTile(letter: string, row: number, col: number): void {
@@ -138,11 +158,6 @@ export class Painter {
         this.path(x, y, points);
       }
     } else this.tile(row, col, "--ltw-tile", 0.5);
-  }
-
-  private plainTile(letter: string, row: number, col: number): void {
-    this.tile(row, col, "--ltw-tile");
-    if (letter.trim()) this.letter(letter, row, col);
   }
 
   // -- things
@@ -291,42 +306,6 @@ export class Painter {
   private label(text: string, x: number, y: number): void {
     this.pen.textAlign = "left";
     this.text(text, x, y, this.cell * 0.42, "--ltw-felt-text", "left");
-  }
-
-  // -- over the tiles
-
-  /** A cell that was visited often is tinted strongly. */
-  tint(row: number, col: number, strength: number): void {
-    const { cell } = this;
-    this.box(col * cell + 1, row * cell + 1, cell - 2, cell - 2, Math.min(4, cell * 0.12), "--ltw-heat", strength);
-  }
-
-  trail(segments: { from: [number, number]; to: [number, number]; strength: number }[]): void {
-    const { pen, cell } = this;
-    this.stroke("--ltw-trail", 0.07, 2);
-    pen.lineCap = "round";
-    for (const { from, to, strength } of segments) {
-      pen.globalAlpha = strength;
-      this.line((from[1] + 0.5) * cell, (from[0] + 0.5) * cell, (to[1] + 0.5) * cell, (to[0] + 0.5) * cell);
-    }
-    pen.globalAlpha = 1;
-  }
-
-  /** Which action is best in a cell: an arrow where it goes somewhere, its first letter otherwise. */
-  policy(row: number, col: number, actions: readonly string[]): void {
-    const { cell } = this;
-    const [x, y] = [(col + 0.5) * cell, (row + 0.5) * cell];
-    for (const action of actions) {
-      const way = heading(action);
-      if (way) this.chevron(x, y, ANGLES[way], cell * 0.33, "--ltw-policy", Math.max(2.5, cell * 0.11));
-      else if (action) this.text(action.charAt(0).toUpperCase(), x, y - cell * 0.32, cell * 0.24, "--ltw-policy");
-    }
-  }
-
-  value(row: number, col: number, text: string): void {
-    const { cell } = this;
-    if (cell < 26) return;
-    this.text(text, (col + 0.5) * cell, (row + 0.84) * cell, Math.min(13, cell * 0.24), "--ltw-value");
   }
 
   // -- strokes

@@ -3,6 +3,7 @@
 import { brief, heat, natural, placed, type Size, trail } from "./layout.ts";
 import type { Cell, Grid, Picture } from "./messages.ts";
 import { ALL_LAYERS, type Layers, Painter } from "./paint.ts";
+import { LayerPainter } from "./paint-layers.ts";
 import { plain } from "./plain.ts";
 import type { Theme } from "./theme.ts";
 
@@ -128,10 +129,13 @@ export function makePicture(theme: Theme, faulted: (message: string) => void = (
         painter.cards(grid.cards, place.width, place.height);
         return;
       }
+      const layers = new LayerPainter(pen, place.cell, theme);
       painter.ground(grid);
-      paintOverlay(painter, overlay, shown);
+      paintVisits(layers, overlay, shown);
+      painter.letters(grid);
+      if (shown.path) layers.trail(trail(overlay.path));
       painter.things(grid, shown);
-      paintPolicy(painter, overlay, shown);
+      paintPolicy(layers, overlay, shown);
     };
     if (grid.image && grid.image.data !== frame?.data) {
       // The last frame stays until this one is there.
@@ -155,18 +159,16 @@ export function makePicture(theme: Theme, faulted: (message: string) => void = (
   };
 }
 
-function paintOverlay(painter: Painter, { visits, path }: Overlay, shown: Shown): void {
-  if (shown.heat) {
-    const most = Math.max(0, ...visits.map(({ count }) => count));
-    for (const { at, count } of visits) painter.tint(at[0], at[1], heat(count, most));
-  }
-  if (shown.path) painter.trail(trail(path));
+function paintVisits(layers: LayerPainter, { visits }: Overlay, shown: Shown): void {
+  if (!shown.heat) return;
+  const most = Math.max(0, ...visits.map(({ count }) => count));
+  for (const { at, count } of visits) layers.tint(at[0], at[1], heat(count, most));
 }
 
-function paintPolicy(painter: Painter, { policy }: Overlay, shown: Shown): void {
+function paintPolicy(layers: LayerPainter, { policy }: Overlay, shown: Shown): void {
   for (const { at, actions, value } of policy) {
-    if (shown.policy) painter.policy(at[0], at[1], actions);
-    if (shown.values && value !== null) painter.value(at[0], at[1], brief(value));
+    if (shown.policy) layers.policy(at[0], at[1], actions);
+    if (shown.values && value !== null) layers.value(at[0], at[1], brief(value), shown.policy ? actions : []);
   }
 }
 

@@ -23,7 +23,7 @@ export const KEYS: readonly (readonly [string, string])[] = [
   ["Home End", "first, last step"],
   ["[ ]", "episode before, after"],
   ["- +", "slower, faster"],
-  ["L", "back to live"],
+  ["L", "back to live, or to the end of the run"],
   ["?", "this help"],
 ];
 
@@ -47,6 +47,8 @@ export interface BarState {
   note: string;
   /** The step_index at which the two episodes first differ; null: nowhere, or not known. */
   differs: number | null;
+  /** Whether the run is over: what was live is its end. */
+  over: boolean;
 }
 
 export interface ReplayBar {
@@ -137,6 +139,13 @@ export function makeReplayBar({ replay, switched, compare }: ReplayBarOptions): 
     compare(Number(number.value));
     comparing.open(false);
   });
+  // A host may have taken Enter for itself before the form's own way with it comes to pass.
+  number.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing) return;
+    event.preventDefault();
+    event.stopPropagation();
+    form.requestSubmit();
+  });
   const first = textButton("First difference", "Go to the first step that differs", "ltw-first-difference", () => {
     if (differs !== null) replay.seekIndex(differs);
     comparing.open(false);
@@ -188,11 +197,11 @@ export function makeReplayBar({ replay, switched, compare }: ReplayBarOptions): 
       does(event);
       return true;
     },
-    update({ possible, shown, ofEpisode: only, note: words, differs: step }) {
+    update({ possible, shown, ofEpisode: only, note: words, differs: step, over }) {
       differs = step;
       const { episode, other } = replay.selection;
       const here = episode !== null;
-      const last = Math.max(0, replay.total - 1);
+      const { last } = replay;
       setIcon(play, replay.playing ? "pause" : here ? "play" : "pause");
       const does = replay.playing ? "Pause (space)" : here ? "Play (space)" : "Pause at this step (space)";
       play.title = does;
@@ -203,9 +212,13 @@ export function makeReplayBar({ replay, switched, compare }: ReplayBarOptions): 
       slider.disabled = !here;
       slider.max = String(last);
       slider.value = String(here ? replay.place : 0);
-      slider.setAttribute("aria-valuetext", here ? `step ${replay.selection.step ?? "…"} of ${replay.total}` : "live");
+      const more = replay.beyond > 0 ? `; the other one goes on, ${replay.beyond} steps after that` : "";
+      const where = `step ${replay.selection.step ?? "…"} of ${replay.total}${more}`;
+      slider.setAttribute("aria-valuetext", here ? where : over ? "at the end" : "live");
       speed.value = String(replay.speed);
       live.setAttribute("aria-pressed", String(!here));
+      live.textContent = over ? "End" : "Live";
+      live.title = over ? "The end of the run (L)" : "Follow the newest (L)";
       comparing.button.disabled = !here;
       if (!here) comparing.open(false);
       first.hidden = stop.hidden = other === null;

@@ -32,7 +32,7 @@ export interface ReplayOptions {
 }
 
 export class Replay {
-  /** Where it stands in the episode, from 0. */
+  /** Where it stands, from 0: a place of the episode, or, beside a longer one, beyond its end. */
   place = 0;
   playing = false;
   speed = 1;
@@ -83,12 +83,43 @@ export class Replay {
     return this.episode ? this.store.total(this.episode.row) : 0;
   }
 
+  /** The last place there is to stand at: of the longer one, where two are compared. */
+  get last(): number {
+    const { other } = this.selection;
+    const longest = other && this.total > 0 ? Math.max(this.total, this.store.total(other.row)) : this.total;
+    return Math.max(0, longest - 1);
+  }
+
+  /** The place that is shown of the episode: its last when the other one goes on. */
+  get shown(): number {
+    return this.total > 0 ? Math.min(this.place, this.total - 1) : this.place;
+  }
+
+  /** By how many steps the other one has gone on after the end of the episode. */
+  get beyond(): number {
+    return this.place - this.shown;
+  }
+
   /** The other episode's place for the same step; its last where it is shorter. */
   get otherPlace(): number | null {
-    const { other, step } = this.selection;
+    const { other } = this.selection;
     if (!other) return null;
     const last = Math.max(0, this.store.total(other.row) - 1);
-    return (step === null ? null : this.store.placeOf(other.row, step)) ?? Math.min(this.place, last);
+    return Math.min(this.#beside, last);
+  }
+
+  /** Whether the other episode has ended before this step. */
+  get otherEnded(): boolean {
+    const { other } = this.selection;
+    const total = other ? this.store.total(other.row) : 0;
+    return total > 0 && this.#beside >= total;
+  }
+
+  /** The other's place for the same step, as if it had no end. */
+  get #beside(): number {
+    const { other, step } = this.selection;
+    const same = other && step !== null ? this.store.placeOf(other.row, step) : null;
+    return (same ?? this.shown) + this.beyond;
   }
 
   // -- what a person does
@@ -110,7 +141,7 @@ export class Replay {
 
   play(): void {
     if (!this.episode || this.playing) return;
-    if (this.place >= this.total - 1 && !this.options.running(this.episode.row)) this.#go(0);
+    if (this.place >= this.last && !this.#growing) this.#go(0);
     this.playing = true;
     this.#shownAt = Number.NEGATIVE_INFINITY;
     this.#rebase();
@@ -157,7 +188,12 @@ export class Replay {
 
   /** Go to a step by its step_index. */
   seekIndex(index: number): void {
-    if (this.episode) this.selection.set({ step: index });
+    const { episode, total } = this;
+    if (!episode) return;
+    const end = this.store.step(episode.row, total - 1)?.index ?? index;
+    if (this.selection.other && index > end) this.seek(total - 1 + index - end);
+    else if (this.beyond > 0 && index === end) this.seek(total - 1);
+    else this.selection.set({ step: index });
   }
 
   home(): void {
@@ -171,7 +207,7 @@ export class Replay {
       return;
     }
     this.pause();
-    this.seek(Math.max(0, this.total - 1));
+    this.seek(this.last);
   }
 
   live(): void {
@@ -219,6 +255,7 @@ export class Replay {
       this.#seekIndex(now.step);
     }
     if (now.other) this.#needOther();
+    else if (this.beyond > 0) this.place = this.shown;
     this.#notify();
   }
 
@@ -238,7 +275,7 @@ export class Replay {
 
   /** The step_index of where it stands; null when that is not known yet. */
   #index(): number | null {
-    return this.episode ? (this.store.step(this.episode.row, this.place)?.index ?? null) : null;
+    return this.episode ? (this.store.step(this.episode.row, this.shown)?.index ?? null) : null;
   }
 
   #seekIndex(index: number): void {
@@ -259,10 +296,10 @@ export class Replay {
     const { episode } = this;
     if (!episode) return;
     // Before the first answer nothing is known of the episode's length.
-    const last = this.total > 0 ? this.total - 1 : Number.MAX_SAFE_INTEGER;
+    const last = this.total > 0 ? this.last : Number.MAX_SAFE_INTEGER;
     this.place = Math.max(0, Math.min(Math.floor(place), last));
     this.#sought = null;
-    this.store.need(episode.row, this.place);
+    this.store.need(episode.row, this.shown);
     this.#needOther();
     this.#tell();
   }
@@ -290,8 +327,8 @@ export class Replay {
           this.#rebase();
         }
       } else {
-        if (this.total > 0 && this.place >= this.total) this.#go(this.total - 1);
-        this.store.need(episode.row, this.place);
+        if (this.total > 0 && this.place > this.last) this.#go(this.last);
+        this.store.need(episode.row, this.shown);
         this.#tell();
       }
       this.#needOther();
@@ -321,15 +358,16 @@ export class Replay {
     const slept = now - this.#last;
     this.#last = now;
     // What is not here yet, or was slept through, is waited for and not jumped over.
-    if (slept > SLEPT_MS || !this.store.step(episode.row, this.place)) {
+    if (slept > SLEPT_MS || !this.#here(episode)) {
       this.#anchor = { place: this.place, at: now };
-      this.store.need(episode.row, this.place);
+      this.store.need(episode.row, this.shown);
+      this.#needOther();
       this.#request();
       return;
     }
     const rate = this.speed * STEPS_PER_SECOND;
     const due = Math.floor(this.#anchor.place + ((now - this.#anchor.at) / 1000) * rate);
-    const end = Math.max(0, this.total - 1);
+    const end = this.last;
     const ahead = Math.min(end, Math.max(due, this.place) + Math.ceil(AHEAD * Math.max(1, this.speed / 4)));
     this.store.need(episode.row, ahead);
     if (due > this.place && !(this.#calm() && now - this.#shownAt < CALM_MS)) {
@@ -342,13 +380,25 @@ export class Replay {
       }
       if (due >= end) {
         this.#anchor = { place: this.place, at: now };
-        if (!this.options.running(episode.row)) {
+        if (!this.#growing) {
           this.pause();
           return;
         }
       }
     }
     this.#request();
+  }
+
+  /** Whether what is to be seen now is here; of the other one only after the end of the first. */
+  #here(episode: EpisodeRef): boolean {
+    const { other } = this.selection;
+    const second = other && this.beyond > 0 && this.store.step(other.row, this.otherPlace ?? 0) === null;
+    return !second && this.store.step(episode.row, this.shown) !== null;
+  }
+
+  /** Whether one of those that are shown may still get steps. */
+  get #growing(): boolean {
+    return [this.episode, this.selection.other].some((one) => one !== null && this.options.running(one.row));
   }
 
   #notify(): void {

@@ -51,6 +51,9 @@ export async function rows(data: ReportData, ask: Fields): Promise<Answer> {
 /** As view/find_question.py: where the episodes of a number, and a step of each, stand in the tables. */
 export async function find(data: ReportData, ask: Fields): Promise<Answer> {
   const step = whole(ask, "step");
+  const [table, where, sort] = [tableOf(ask), String(ask.where ?? ""), String(ask.sort ?? "")];
+  const plain = ask.table === undefined || (where.trim() === "" && sort === "");
+  const order = plain ? null : await arrangedRows(data, { table, where, sort, descending: ask.descending === true });
   const found: unknown[] = [];
   for (const row of numbers(0, data.episodes.rows)) {
     const at = (name: string): unknown => data.episodes.columns.get(name)?.at(row) ?? "";
@@ -60,11 +63,27 @@ export async function find(data: ReportData, ask: Fields): Promise<Answer> {
     if (Number(at("episode")) !== ask.episode || !asked("agent", agent) || !asked("worker", worker)) continue;
     found.push({
       episode: { row, worker, agent, episode: ask.episode },
-      row: await stepRow(data, row, step),
+      row: order ? await placeIn(data, order, table, row, step) : await stepRow(data, row, step),
     });
     if (found.length >= MOST_FOUND) break;
   }
-  return { fields: { found }, buffers: [] };
+  return { fields: { found, more: false }, buffers: [] };
+}
+
+/** Where an episode, or the step of it that is nearest, stands in an arrangement. */
+async function placeIn(
+  data: ReportData,
+  order: readonly number[],
+  table: TableName,
+  row: number,
+  step: number | null,
+): Promise<number | null> {
+  const [start, total] = [data.starts[row] ?? -1, data.meta.counts[row] ?? 0];
+  const at = step === null ? start : ((await stepRow(data, row, step)) ?? start);
+  const wanted =
+    table === "episodes" ? [row] : start < 0 ? [] : [...numbers(at, start + total), ...numbers(start, at).reverse()];
+  const places = new Map(order.map((one, place) => [one, place]));
+  return places.get(wanted.find((one) => places.has(one)) ?? -1) ?? null;
 }
 
 /** As view/cell_question.py, of what a report holds: the beginning of long texts. */

@@ -33,6 +33,11 @@ export function standing({ state, lost, isStatic }: Known): Standing {
   return { key: "waiting", text: capital(status) };
 }
 
+/** Whether nothing more comes: then nothing is live, nor the newest for now. */
+export function isOver({ state }: Pick<Known, "state">): boolean {
+  return state !== null && (ENDED.has(state.status) || state.connection.state === "recording");
+}
+
 /** Where the data comes from and how that stands: a word for style sheets, and words for people. */
 export function connectionOf(run: Known, now: number): Standing {
   const { state, lost, isStatic } = run;

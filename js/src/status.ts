@@ -6,7 +6,7 @@ import type { ProblemCount, State } from "./messages.ts";
 import { plain } from "./plain.ts";
 import { makePopover } from "./popover.ts";
 import type { RunState } from "./run-state.ts";
-import { connectionOf, missingText, noticeOf, standing } from "./standing.ts";
+import { connectionOf, isOver, missingText, noticeOf, standing } from "./standing.ts";
 
 export interface View {
   readonly element: HTMLElement;
@@ -68,7 +68,7 @@ export function makeStatus(run: RunState, root: HTMLElement, clock: Clock = brow
       say(pill, text);
       say(name, state ? state.name || state.run_id : "");
       say(id, state?.name ? state.run_id : "");
-      if (state) name.title = plain(`run ${state.run_id}`);
+      if (state) name.title = id.title = plain([state.name, `run ${state.run_id}`].filter(Boolean).join(", "));
       const who = (state?.agents ?? []).filter((agent) => agent !== "");
       say(agents, who.length > 3 ? `${who.length} agents` : who.join(", "));
       agents.title = plain(who.join(", "));
@@ -80,8 +80,8 @@ export function makeStatus(run: RunState, root: HTMLElement, clock: Clock = brow
       const expected = state?.expected_episodes;
       say(episodes.value, countText(state?.episodes ?? 0) + (expected ? ` of ${countText(expected)}` : ""));
       say(rate.value, rateText(state?.steps_per_s ?? 0));
-      // Nobody knows how fast a run is that nothing is heard of.
-      rate.element.hidden = run.lost !== "" || key === "reconnecting";
+      // Nobody knows how fast a run is that nothing is heard of, and one that is over is not slow.
+      rate.element.hidden = run.lost !== "" || key === "reconnecting" || isOver(run);
       const lacking = missingText(state);
       say(missing, lacking);
       missing.title = plain(

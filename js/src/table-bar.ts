@@ -1,5 +1,6 @@
 // The line above the tables: filter, go to an episode, choose columns.
 
+import { faultOf, lacking, meant, written } from "./filter-words.ts";
 import { label } from "./labels.ts";
 import { browserClock, type Clock } from "./link.ts";
 import type { Page } from "./page.ts";
@@ -18,7 +19,11 @@ export function makeTableBar(page: Page, clock: Clock = browserClock): View {
   const element = document.createElement("div");
   element.className = "ltw-bar";
 
-  const filter = field("Filter rows, as in: reward > 0 and steps < 10", "filter", "ltw-filter");
+  const filter = field(
+    "Filter rows by columns of the steps, as in: reward > 0 and action == 2; or of the episodes, as in: outcome == 'Failed' and steps < 10",
+    "filter, as in: reward > 0",
+    "ltw-filter",
+  );
   filter.spellcheck = false;
   filter.autocapitalize = "off";
   const go = field("Episode, or episode:step", "go to 12:5", "ltw-go");
@@ -34,16 +39,28 @@ export function makeTableBar(page: Page, clock: Clock = browserClock): View {
 
   let stopTyping = (): void => {};
   let goFault = "";
+  const namesOf = (state: TableState): string[] => [
+    ...new Set([...page.run.rows(state.table).columns, ...state.columns].map(({ name }) => name)),
+  ];
+  const typed = (): string => {
+    const names = new Set(states.flatMap(namesOf));
+    return meant(filter.value.trim(), (name) => names.has(name));
+  };
   const apply = (): void => {
     stopTyping();
-    selection.set({ filter: filter.value.trim() });
+    selection.set({ filter: typed() });
+  };
+  /** Who is done with typing sees what the columns are called. */
+  const settle = (): void => {
+    apply();
+    if (filter.value.trim() !== selection.filter) filter.value = selection.filter;
   };
   const onInput = (): void => {
     stopTyping();
     stopTyping = clock.after(TYPED_MS, apply);
   };
   const onFilterKey = (event: KeyboardEvent): void => {
-    if (event.key === "Enter") apply();
+    if (event.key === "Enter") settle();
     else if (event.key === "Escape" && filter.value !== "") {
       event.stopPropagation();
       filter.value = "";
@@ -133,12 +150,17 @@ export function makeTableBar(page: Page, clock: Clock = browserClock): View {
     const faults = states.map((state) => state.arrangement?.fault ?? null);
     const [steps, episodes] = faults;
     // An expression that fits one of the tables is none that is wrong.
-    const wrong = wanted !== "" && steps && episodes ? (steps.position >= episodes.position ? steps : episodes) : null;
+    const wrong =
+      wanted !== "" && steps && episodes
+        ? faultOf({ steps, episodes }, { steps: namesOf(page.tables.steps), episodes: namesOf(page.tables.episodes) })
+        : null;
     filter.setAttribute("aria-invalid", String(wrong !== null));
     let text = goFault;
-    if (wrong)
-      text = `${wrong.reason}${wrong.near.length > 0 && !wrong.reason.includes("did you mean") ? `; near: ${wrong.near.join(", ")}` : ""} (at character ${Math.min(wrong.position, wanted.length) + 1})`;
-    else if (wanted !== "" && text === "") text = states.map(matchText).filter(Boolean).join(" · ");
+    if (wrong) {
+      // Beside an agent's name the expression stands in brackets.
+      const at = wrong.position - (selection.agent === null ? 0 : 1);
+      text = `${wrong.text} (at character ${Math.max(0, Math.min(at, wanted.length)) + 1})`;
+    } else if (wanted !== "" && text === "") text = states.map(matchText).filter(Boolean).join(" · ");
     note.classList.toggle("ltw-bar-fault", wrong !== null || goFault !== "");
     text = plain(text);
     if (note.textContent !== text) note.textContent = text;
@@ -148,7 +170,12 @@ export function makeTableBar(page: Page, clock: Clock = browserClock): View {
     const { arrangement } = state;
     if (!arrangement || arrangement.wish.where === "") return "";
     const name = state.table;
-    if (arrangement.fault) return `${name}: not filtered by this`;
+    if (arrangement.fault) {
+      const column = lacking(arrangement.fault);
+      return column === null
+        ? `${name}: not filtered, ${arrangement.fault.reason}`
+        : `all ${name}, which have no ${written(column)}`;
+    }
     const { progress } = arrangement;
     if (!progress) return `${name}: waiting for the kernel…`;
     const share =
@@ -161,11 +188,12 @@ export function makeTableBar(page: Page, clock: Clock = browserClock): View {
     update();
   };
   const onSelection = (): void => {
-    if (filter.value.trim() !== selection.filter) filter.value = selection.filter;
+    if (typed() !== selection.filter) filter.value = selection.filter;
     update();
   };
   const stops = [...states.map((state) => state.listen(onStates)), selection.listen(onSelection)];
   filter.addEventListener("input", onInput);
+  filter.addEventListener("change", settle);
   filter.addEventListener("keydown", onFilterKey);
   go.addEventListener("keydown", onGoKey);
   columns.button.addEventListener("click", fill);

@@ -27,7 +27,9 @@ export function makeTableHands(page: Page, state: TableState, body: TableBody, t
   let source = state.rows;
   /** The row of a step of the selected episode, to find others by. */
   let known: { key: string; step: number; row: number } | null = null;
-  let looking: string | null = null;
+  let looking = false;
+  /** Whether what is selected is still to be gone to, when there are rows. */
+  let late = false;
   let mine = false;
 
   const says = document.createElement("div");
@@ -121,54 +123,62 @@ export function makeTableHands(page: Page, state: TableState, body: TableBody, t
     if (now.live && !before.live) {
       marked = null;
       body.follow(true);
-    } else if (!mine && now.episode && !(sameEpisode(now.episode, before.episode) && now.step === before.step)) {
-      if (steps) void goToStep(now.episode, now.step);
-      else if (!sameEpisode(now.episode, before.episode)) goToEpisode(now.episode);
-    }
+    } else if (
+      !mine &&
+      now.episode &&
+      !(sameEpisode(now.episode, before.episode) && (!steps || now.step === before.step))
+    )
+      void goTo();
   };
 
-  const goToEpisode = ({ row }: EpisodeRef): void => {
-    if (!state.arrangement) {
-      body.show(row);
-      return;
-    }
-    for (let at = 0; at < state.rows.total && at < 10_000; at++) {
-      const held = state.rows.row(at);
-      if (held && numberOf(at, held) === row) {
-        body.show(at);
-        return;
-      }
-    }
-  };
-
-  const goToStep = async (episode: EpisodeRef, step: number | null): Promise<void> => {
-    if (state.arrangement) return;
-    const key = JSON.stringify(episode);
-    const guess = known?.key === key && step !== null ? known.row + step - known.step : null;
-    const held = guess === null ? null : state.rows.row(guess);
-    const wrong = held !== null && Number(value(held, "step_index")) !== step;
-    if (guess !== null && !wrong) return body.show(guess);
+  /** Bring the selected episode, in the step table its step, on screen; in a table that is arranged what is nearest to it. */
+  const goTo = async (): Promise<void> => {
+    const { episode, step } = selection.now;
+    const by = state.arrangedBy;
+    late = episode !== null && by === undefined;
+    if (!episode || by === undefined) return;
+    if (!steps && !by) return body.show(episode.row);
+    const key = JSON.stringify([episode, by]);
+    const near = rowNear(episode, step, key);
+    if (near !== null) return body.show(near);
     if (looking) return;
-    looking = key;
+    looking = true;
     try {
       const { agent, worker, episode: number } = episode;
       const { fields } = await link.ask("ask_find", {
         episode: number,
         agent,
         worker,
-        ...(step === null ? {} : { step }),
+        ...(steps && step !== null ? { step } : {}),
+        ...(by ? { table: state.table, ...by } : {}),
       });
-      const row = foundIn(fields.found)[0]?.row ?? null;
-      if (row !== null) known = { key, step: step ?? 0, row };
-      if (row !== null && sameEpisode(selection.episode, episode)) body.show(row);
+      const row = foundIn(fields.found).find((one) => one.episode.row === episode.row)?.row ?? null;
+      late = row === null && fields.more === true;
+      if (row !== null && !by) known = { key, step: step ?? 0, row };
+      if (row !== null && by === state.arrangedBy && sameEpisode(selection.episode, episode)) body.show(row);
     } catch (error) {
       says.textContent = plain(`Not found: ${error instanceof Error ? error.message : String(error)}`);
     } finally {
-      looking = null;
+      looking = false;
     }
-    // What was selected meanwhile.
+    // What was selected, or arranged, meanwhile.
     const now = selection.now;
-    if (now.episode && (JSON.stringify(now.episode) !== key || now.step !== step)) void goToStep(now.episode, now.step);
+    if (now.episode && (JSON.stringify([now.episode, state.arrangedBy]) !== key || (steps && now.step !== step)))
+      void goTo();
+  };
+
+  /** The row that is selected, where it can be told without asking: by one that was found, or on screen. */
+  const rowNear = (episode: EpisodeRef, step: number | null, key: string): number | null => {
+    if (steps && step === null) return null;
+    const here = (row: number): boolean | null => {
+      const held = state.rows.row(row);
+      return held && isOf(held, episode) && (!steps || Number(value(held, "step_index")) === step);
+    };
+    const guess = known?.key === key && step !== null ? known.row + step - known.step : null;
+    if (guess !== null && here(guess) !== false) return guess;
+    const { first, count } = body.visible();
+    for (let row = Math.max(0, first - count); row < first + 2 * count; row++) if (here(row)) return row;
+    return null;
   };
 
   // -- a cell's value
@@ -300,10 +310,11 @@ export function makeTableHands(page: Page, state: TableState, body: TableBody, t
   );
   const stopSelection = selection.listen(onSelection);
   const stopState = state.listen(() => {
-    // Other rows stand there now.
-    if (state.rows === source) return;
+    const other = state.rows !== source;
     source = state.rows;
-    marked = null;
+    // Other rows stand there now; in an order, the first of it are what was asked for.
+    if (other) marked = null;
+    if (late || (other && state.wish.sort === "")) void goTo();
   });
   if (selection.episode) onSelection(selection.now, { ...selection.now, episode: null });
 

@@ -49,6 +49,12 @@ export class TableState {
     return this.#arrangement?.fault ? null : this.#arrangement;
   }
 
+  /** What is shown is arranged by: null where it is everything as it came, undefined while the kernel has yet to say. */
+  get arrangedBy(): Wish | null | undefined {
+    const now = this.#working;
+    return now?.progress === null ? undefined : (now?.wish ?? null);
+  }
+
   get arrangement(): Arrangement | null {
     return this.#arrangement;
   }

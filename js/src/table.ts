@@ -3,12 +3,15 @@
 import "regular-table";
 import type { RegularTableElement } from "regular-table";
 import { CHARACTER, makeColumns, NARROWEST, PADDING } from "./columns.ts";
+import { written } from "./filter-words.ts";
 import { cellText, fullText, isNumber, label, valueText } from "./labels.ts";
 import type { TableName } from "./messages.ts";
 import type { Page } from "./page.ts";
+import { plain } from "./plain.ts";
 import type { ColumnInfo, Held } from "./rows.ts";
 import type { RunState } from "./run-state.ts";
 import { browserFrames, type Frames, scheduled } from "./schedule.ts";
+import { isOver } from "./standing.ts";
 import { makeTableHands } from "./table-hands.ts";
 import type { TableState } from "./table-state.ts";
 import { ROW_HEIGHT, RowWindow } from "./window.ts";
@@ -87,6 +90,8 @@ export function makeTable(page: Page, options: TableOptions): TableView {
   let drawing = false;
   let again = false;
   let settle: number | undefined;
+  /** A row to bring on screen when the table is on it: under a tab that is not chosen it has no size. */
+  let owed: number | null = null;
 
   const textOf = (column: ColumnInfo, held: Held, raw = false): string => {
     const { name, kind } = column;
@@ -163,7 +168,7 @@ export function makeTable(page: Page, options: TableOptions): TableView {
       mark(th, isNumber(column.kind) ? "ltw-number" : "");
       th.scope = "col";
       th.tabIndex = 0;
-      th.title = `${label(table, column.name)}: click to sort`;
+      th.title = plain(`${label(table, column.name)}, in a filter ${written(column.name)}; click to sort`);
       th.setAttribute("aria-sort", sort !== column.name ? "none" : descending ? "descending" : "ascending");
     }
   });
@@ -191,6 +196,10 @@ export function makeTable(page: Page, options: TableOptions): TableView {
         if (closed) return;
         commit();
         if (following) toNewest();
+        else if (owed !== null) {
+          show(owed);
+          again = true;
+        }
       } while (again);
     } finally {
       drawing = false;
@@ -203,10 +212,16 @@ export function makeTable(page: Page, options: TableOptions): TableView {
     range.toEnd(grid.scrollTop);
   };
 
+  const sayFollowing = (): void => {
+    const words = isOver(run) ? ["At the end", "Jump to the end"] : ["Following newest", "Jump to newest"];
+    const text = words[following ? 0 : 1] as string;
+    if (follow.textContent !== text) follow.textContent = text;
+  };
+
   /** Where rows have an order of their own, there is no newest to follow. */
   const setFollowing = (on: boolean): void => {
     following = on && state.wish.sort === "";
-    follow.textContent = following ? "Following newest" : "Jump to newest";
+    sayFollowing();
     follow.setAttribute("aria-pressed", String(following));
     follow.title = following ? "Scroll up to stop following" : "Show the newest rows and follow them";
   };
@@ -241,6 +256,11 @@ export function makeTable(page: Page, options: TableOptions): TableView {
   const show = (row: number): void => {
     const { first, count } = body.visible();
     setFollowing(false);
+    owed = null;
+    if (grid.clientHeight === 0) {
+      owed = row;
+      return;
+    }
     if (row < first || row >= first + count) {
       range.resize(state.rows.total);
       const near = row >= first - count && row < first + 2 * count;
@@ -317,6 +337,7 @@ export function makeTable(page: Page, options: TableOptions): TableView {
     nothing.hidden = !empty;
     grid.hidden = empty;
     if (empty) nothing.textContent = emptyText();
+    sayFollowing();
     follow.hidden = empty || state.wish.sort !== "";
     drawSoon.request();
   };

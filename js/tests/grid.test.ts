@@ -143,10 +143,46 @@ describe("the grid view", () => {
     at("ltw-first-difference").click();
     expect([kernel.traits.step, differs()]).toEqual([3, true]);
     expect(seen("ltw-grid-other")).toContain("step 3");
+    const titles = () => [...document.querySelectorAll(".ltw-shot-title")].map((title) => title.textContent);
+    expect(titles().some((title) => title?.includes("ended"))).toBe(false);
     press("End");
     expect(seen("ltw-grid-other")).toContain("step 4");
+    expect(titles()).toEqual(["episode 7", "8 differs from step 3: action · ended"]);
     at("ltw-compare-stop").click();
     expect(at("ltw-grid-other").parentElement?.hidden).toBe(true);
+  });
+
+  test("Enter in the field compares, whatever the host does with Enter", async () => {
+    await selectEpisode(0);
+    const field = at("ltw-compare-episode") as HTMLInputElement;
+    field.value = "8";
+    const heard = vi.fn();
+    document.addEventListener("keydown", heard);
+    expect(press("Enter", field)).toBe(false);
+    document.removeEventListener("keydown", heard);
+    expect(heard).not.toHaveBeenCalled();
+    await vi.waitFor(() => expect(seen("ltw-grid-other")).toContain("episode 8, step 0"));
+  });
+
+  test("an episode that there is not, or has no steps, has no picture, and words say why", async () => {
+    await selectEpisode(0);
+    const words = (): string => document.querySelector(".ltw-stage .ltw-nothing:not([hidden])")?.textContent ?? "";
+    const select = (row: number, episode: number): void =>
+      kernel.setTrait("selection", { episode: { row, worker: "", agent: "a", episode }, live: false });
+    select(99, 99);
+    await vi.waitFor(() => expect(words()).toBe("There is no episode in row 99."));
+    expect([at("ltw-grid").hidden, at("ltw-where").textContent]).toEqual([true, "episode 99"]);
+    select(1, 8);
+    await vi.waitFor(() => expect(seen()).toContain("episode 8, step 0"));
+    expect([at("ltw-grid").hidden, words()]).toEqual([false, ""]);
+    select(1, 12);
+    await vi.waitFor(() => expect(words()).toBe("There is no episode 12 of a in row 1: that is episode 8 of a."));
+    expect(at("ltw-grid").hidden).toBe(true);
+    kernel.setEpisode(2, { agent_id: "a", worker_id: "", episode: 9, steps: 0, total_reward: 0, outcome: "Success" });
+    kernel.push();
+    select(2, 9);
+    await vi.waitFor(() => expect(words()).toBe("Episode 9 has no steps here."));
+    expect(at("ltw-grid").hidden).toBe(true);
   });
 
   test("an episode that is not there is not compared with", async () => {

@@ -36,8 +36,8 @@ test("the episode table has its own order and labels", () => {
     "Timestamp",
     "Worker",
     "Agent",
-    "Total Episode Reward",
     "Outcome",
+    "Total Episode Reward",
   ]);
 });
 

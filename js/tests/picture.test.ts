@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Grid } from "../src/messages.ts";
+import type { Cell, Grid } from "../src/messages.ts";
 import { DEFAULT_SHOWN, makePicture, NO_OVERLAY, type Overlay } from "../src/picture.ts";
 import { settled } from "./fakes.ts";
 
@@ -108,6 +108,53 @@ describe("a picture", () => {
     done = [];
     show(pictures.frozenlake as Grid, overlay, { ...DEFAULT_SHOWN, path: false });
     for (const colour of ["--ltw-heat", "--ltw-trail", "--ltw-policy"]) expect(colours()).not.toContain(colour);
+  });
+
+  test("a value stands where no arrow of its cell is, and both have a rim", () => {
+    const placed = (...actions: string[]): number => {
+      done = [];
+      const policy = [{ at: [0, 0] as Cell, actions, value: 0.5 }];
+      show(pictures.frozenlake as Grid, { ...NO_OVERLAY, policy }, { ...DEFAULT_SHOWN, policy: true, values: true });
+      const [, text, , y] = done.filter(([name]) => name === "fillText").at(-1) ?? [];
+      expect(text).toBe("0.50");
+      expect(
+        done
+          .filter(([name]) => name === "strokeText")
+          .at(-1)
+          ?.slice(1),
+      ).toEqual(["0.50", expect.anything(), y]);
+      expect(colours()).toContain("--ltw-halo");
+      return Number(y) / 62;
+    };
+    expect([placed("up"), placed("left"), placed("down"), placed("up", "down")]).toEqual([
+      expect.closeTo(0.83, 2),
+      expect.closeTo(0.83, 2),
+      expect.closeTo(0.19, 2),
+      expect.closeTo(0.68, 2),
+    ]);
+  });
+
+  test("what is written on tiles is over what tints them", () => {
+    const visits = [{ at: [0, 0] as Cell, count: 3 }];
+    show(pictures.frozenlake as Grid, { ...NO_OVERLAY, visits }, { ...DEFAULT_SHOWN, heat: true });
+    const tint = done.findIndex(([, colour]) => colour === "--ltw-heat");
+    const start = done.findIndex(([name, text]) => name === "fillText" && text === "S");
+    expect(tint).toBeGreaterThan(0);
+    expect(start).toBeGreaterThan(tint);
+  });
+
+  test("where colours are forced, all that is painted has one of the system's", () => {
+    const style = readFileSync("src/style.css", "utf8");
+    const forced = style.slice(style.indexOf("@media (forced-colors: active)"));
+    const missing = new Set<unknown>();
+    for (const grid of Object.values(pictures)) {
+      done = [];
+      const policy = [{ at: [0, 1] as Cell, actions: ["right"], value: 0.5 }];
+      const overlay = { path: [[0, 0] as Cell, [0, 1] as Cell], visits: [{ at: [0, 0] as Cell, count: 3 }], policy };
+      show(grid, overlay, { ...DEFAULT_SHOWN, heat: true, policy: true, values: true });
+      for (const colour of colours()) if (!forced.includes(`  ${colour}: `)) missing.add(colour);
+    }
+    expect([...missing]).toEqual([]);
   });
 
   test("is painted once, and again when something changed or colours did", () => {

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { answerOf, type Rows } from "../fake-episodes.ts";
 import type { Row } from "../fake-kernel.ts";
 import { EpisodeStore, PART } from "../src/episode-store.ts";
+import { type Answer, RefusedError } from "../src/link.ts";
 import type { Grid } from "../src/messages.ts";
 import { Replay, SPEEDS, STEPS_PER_SECOND } from "../src/replay.ts";
 import { type EpisodeRef, Selection } from "../src/selection.ts";
@@ -279,6 +280,61 @@ describe("replay", () => {
   });
 });
 
+describe("beside a longer episode", () => {
+  beforeEach(async () => {
+    await choose(0);
+    selection.set({ other: refOf(3) });
+    await settled();
+  });
+
+  test("it plays on to the end of the longer one, and the shorter stays at its last step", async () => {
+    replay.setSpeed(4);
+    replay.play();
+    await play(SECOND / 2 + 1);
+    expect([replay.playing, replay.shown, selection.step, replay.otherPlace, replay.beyond]).toEqual([
+      true,
+      8,
+      8,
+      8,
+      0,
+    ]);
+    await play(SECOND / 2);
+    expect([replay.playing, selection.step, replay.beyond]).toEqual([true, 9, replay.place - 9]);
+    expect(replay.otherPlace).toBe(replay.place);
+    await play(SECOND);
+    expect([replay.playing, replay.place, replay.shown, selection.step, replay.otherPlace]).toEqual([
+      false,
+      19,
+      9,
+      9,
+      19,
+    ]);
+    replay.play();
+    expect([replay.playing, replay.place]).toEqual([true, 0]);
+  });
+
+  test("it is scrubbed and stepped over both, and one alone ends where it ends", async () => {
+    replay.end();
+    expect([replay.place, replay.shown, replay.otherPlace, replay.otherEnded]).toEqual([19, 9, 19, false]);
+    replay.step(-10);
+    expect([replay.place, selection.step, replay.beyond]).toEqual([9, 9, 0]);
+    // Where they first differ is the first step that only one of them has.
+    replay.seekIndex(10);
+    expect([replay.place, selection.step, replay.otherPlace, replay.beyond]).toEqual([10, 9, 10, 1]);
+    selection.set({ other: null });
+    expect([replay.place, replay.last]).toEqual([9, 9]);
+  });
+
+  test("the other one says when it has ended", async () => {
+    await choose(3);
+    selection.set({ other: refOf(0), step: 9 });
+    await settled();
+    expect(replay.otherEnded).toBe(false);
+    selection.set({ step: 10 });
+    expect([replay.otherEnded, replay.otherPlace]).toEqual([true, 9]);
+  });
+});
+
 describe("the store of episodes", () => {
   test("keeps so many parts and no more, the latest looked at", async () => {
     addEpisode(9, 40 * PART);
@@ -326,6 +382,31 @@ describe("the store of episodes", () => {
     await clock.pass(2_000);
     expect(store.step(0, 0)?.index).toBe(0);
     expect(store.fault).toBe("");
+  });
+
+  test("an episode that is refused keeps no other waiting, and is asked for again", async () => {
+    const answers: (() => Answer)[] = [];
+    const refusing = new EpisodeStore(async () => (answers.shift() as () => Answer)(), clock);
+    const refuse = (): Answer => {
+      throw new RefusedError("there is no episode in row 9");
+    };
+    const found = (): Answer => {
+      const [fields, buffers] = answerOf(rows, { kind: "ask_episode", row: 0 }) ?? [{}, []];
+      return { spans: [], fields, buffers };
+    };
+    answers.push(refuse, found, refuse);
+    refusing.need(9, 0);
+    await settled();
+    const ref = { row: 9, worker: "", agent: "a", episode: 9 };
+    expect(refusing.absent(ref)).toBe("There is no episode in row 9.");
+    refusing.need(9, 0);
+    refusing.need(0, 0);
+    await settled();
+    expect([refusing.step(0, 0)?.index, answers.length]).toEqual([0, 1]);
+    refusing.listen(() => refusing.need(9, 0));
+    await clock.pass(2_000);
+    expect(answers.length).toBe(0);
+    refusing.close();
   });
 
   test("an answer that is none is told of", async () => {

@@ -91,13 +91,34 @@ describe("the widget", () => {
         expect.stringMatching(/:/),
         "a",
         "3",
+        "Running",
         "30",
         "15",
         "false",
         "false",
-        "Running",
       ]),
     );
+  });
+
+  test("says nothing of live or newest of a run that is over", async () => {
+    kernel.addSteps(step(0));
+    kernel.setEpisode(0, { agent_id: "a", episode: 3, steps: 1, total_reward: 0, outcome: "Running" });
+    open();
+    const words = (): string[] =>
+      ["ltw-follow-steps", "ltw-live", "ltw-connection"].map((testid) => at(testid).textContent ?? "");
+    const rate = at("ltw-rate").parentElement as HTMLElement;
+    await vi.waitFor(() => expect(words()).toEqual(["Following newest", "Live", "live"]));
+    expect(rate.hidden).toBe(false);
+    kernel.state = { ...BLANK, status: "completed" };
+    kernel.push();
+    await vi.waitFor(() => expect(words()).toEqual(["At the end", "End", "connected"]));
+    expect(rate.hidden).toBe(true);
+    at("ltw-follow-steps").click();
+    expect(words()[0]).toBe("Jump to the end");
+    kernel.state = { ...BLANK, connection: { ...BLANK.connection, state: "recording" } };
+    kernel.push();
+    await vi.waitFor(() => expect(words()).toEqual(["Jump to the end", "End", "recording"]));
+    expect(at("ltw-slider").getAttribute("aria-valuetext")).toBe("at the end");
   });
 
   test("follows the newest row, and a new column takes its place", async () => {

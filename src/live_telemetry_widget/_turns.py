@@ -1,8 +1,8 @@
 """How long a busy thread of this process may keep the others waiting, while somebody looks at a view.
 
 Python lets a thread that computes go on for 5 ms before another gets its turn, and a push to a page needs some fifty turns: each call into
-Arrow gives the interpreter away and has to wait to get it back. Beside a cell that is busy in a Python loop a push of 3 ms so took 600 ms
-(docs/decisions/0016). With turns of 1 ms the loop loses what the pushes cost, and no more.
+Arrow gives the interpreter away and has to wait to get it back. Beside a cell that is busy in a Python loop a push of 3 ms so took 600 to 800 ms
+(docs/decisions/0016). With turns of 0.2 ms the loop loses what the pushes cost, and no more.
 
 The setting is the whole process's, so it is touched as little as possible: while there is a view, only if nobody chose another one
 (``sys.setswitchinterval``), and it is put back after the last view unless somebody has set it meanwhile.
@@ -14,7 +14,7 @@ Examples
 >>> before = sys.getswitchinterval()
 >>> turns.shorten()
 >>> round(sys.getswitchinterval(), 6)
-0.001
+0.0002
 >>> turns.restore()
 >>> sys.getswitchinterval() == before
 True
@@ -27,7 +27,7 @@ from typing import Final
 
 #: Seconds; CPython's own (``sys.getswitchinterval``), which means that nobody chose one.
 DEFAULT: Final = 0.005
-SHORT: Final = 0.001
+SHORT: Final = 0.0002
 #: CPython keeps whole microseconds.
 _SAME: Final = 1e-6
 

@@ -63,6 +63,7 @@ COLOURS: Final[dict[str, tuple[str, str]]] = {
     "card-line": ("#9aa4ad", "#7f8991"),
     "card-back": ("#7f9cc0", "#3f5c80"),
     "trail": ("#0b57b0", "#9ed0ff"),
+    "halo": ("#ffffff", "#10161c"),
 }
 _DEPOTS: Final = {"R": "thing-red", "G": "thing-green", "Y": "thing-yellow", "B": "thing-blue"}
 _THINGS: Final = ("red", "green", "blue", "purple", "yellow", "grey")
@@ -283,11 +284,14 @@ class _Painter:
     # -- things
 
     def trail(self, path: Sequence[Sequence[int]]) -> None:
-        for i in range(1, len(path)):
-            (r0, c0), (r1, c1) = path[i - 1], path[i]
-            points = [(at + 0.5) * self.cell for at in (c0, r0, c1, r1)]
-            if (r0, c0) != (r1, c1):
-                self._line(points, "trail", self._width(0.07, 2), 0.25 + 0.75 * i / (len(path) - 1))
+        width = self._width(0.07, 2)
+        # The whole rim first: it must not cut the way where it turns.
+        for colour, wide in (("halo", width + self._width(0.06, 2)), ("trail", width)):
+            for i in range(1, len(path)):
+                (r0, c0), (r1, c1) = path[i - 1], path[i]
+                points = [(at + 0.5) * self.cell for at in (c0, r0, c1, r1)]
+                if (r0, c0) != (r1, c1):
+                    self._line(points, colour, wide, 0.25 + 0.75 * i / (len(path) - 1))
 
     def things(self, grid: Grid) -> None:
         aboard = False

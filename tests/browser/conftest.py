@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,8 +111,16 @@ class NotebookPage:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.console: list[str] = []
+        #: What our own bundle threw; front ends throw things, too.
+        self.ours: list[str] = []
         page.on("console", lambda message: self.console.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: self.console.append(f"pageerror: {error}"))
+        page.on("pageerror", self._threw)
+
+    def _threw(self, error: Error) -> None:
+        self.console.append(f"pageerror: {error}")
+        # The front end loads our bundle from a blob.
+        if "blob:" in (error.stack or ""):
+            self.ours.append(error.stack or "")
 
     def command(self, name: str, **arguments: Any) -> None:
         """Execute a command of JupyterLab."""

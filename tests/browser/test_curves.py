@@ -72,17 +72,17 @@ def test_curves_of_agents_and_of_a_live_run_are_read_looked_at_closer_and_opened
     notebook = open_notebook(SHOW.format(address=daemon.address), SELECTED)
     # It goes on until its curve was seen to grow, however long a busy machine takes to show it.
     worker = demo_command("--episodes", "100000", "--delay", "0.005", "--seed", "0")
-    live = processes(proxy_command(daemon.address, *worker, run_id="live", name="<b>Live</b>"))
+    live = processes(proxy_command(daemon.address, *worker, run_id="live", name="FrozenLake"))
     with ltw.connect(daemon.address) as client:
         wait_for(lambda: "live" in set(client.runs()["run_id"]), "the live run")
     notebook.run_all()
     page = notebook.page
     curve, readout = page.get_by_test_id("ltw-curve"), page.get_by_test_id("ltw-readout")
     names = page.get_by_test_id("ltw-legend").locator("button span")
-    notebook.wait(lambda: names.all_inner_texts() == ["Two learners", "<b>Live</b>"], "both runs by name, as text")
+    notebook.wait(lambda: names.all_inner_texts() == ["Two learners", "FrozenLake"], "both runs by name")
 
     def ended() -> int:
-        found = re.search(r"<b>Live</b>: (\d+) episodes", curve.get_attribute("aria-label") or "")
+        found = re.search(r"FrozenLake: (\d+) episodes", curve.get_attribute("aria-label") or "")
         return int(found[1]) if found else 0
 
     for _ in range(2):
@@ -90,7 +90,7 @@ def test_curves_of_agents_and_of_a_live_run_are_read_looked_at_closer_and_opened
         notebook.wait(lambda before=before: ended() > before, "the live run's curve to grow", 60)
     page.get_by_test_id("ltw-curve-agents").select_option("each")
     notebook.wait(
-        lambda: names.all_inner_texts() == ["Two learners · swift", "Two learners · careful", "<b>Live</b>"],
+        lambda: names.all_inner_texts() == ["Two learners · swift", "Two learners · careful", "FrozenLake"],
         "a curve per agent",
     )
     live.terminate()

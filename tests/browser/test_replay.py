@@ -7,10 +7,11 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import live_telemetry_widget as ltw
-from tests.browser.test_lab import BUSY
+from tests.browser.test_channel import BUSY
 from tests.conftest import demo_command, proxy_command
 
 if TYPE_CHECKING:
+    import pathlib
     from collections.abc import Callable
 
     from playwright.sync_api import Locator
@@ -48,11 +49,12 @@ def run_cell(notebook: NotebookPage, number: int) -> None:
 
 
 def test_an_episode_is_replayed_compared_and_left(  # noqa: PLR0915 - one story, told once: a notebook takes long to open
-    daemon: ltw.Server, open_notebook: Callable[..., NotebookPage]
+    daemon: ltw.Server, open_notebook: Callable[..., NotebookPage], tmp_path: pathlib.Path
 ) -> None:
+    stop = tmp_path / "stop"
     worker = demo_command("--episodes", "60", "--no-slippery", "--seed", "3")
     subprocess.run(proxy_command(daemon.address, *worker, run_id="lake", name="FrozenLake"), check=True)
-    notebook = open_notebook(SHOW.format(address=daemon.address), TELL, BUSY.format(seconds=10))
+    notebook = open_notebook(SHOW.format(address=daemon.address), TELL, BUSY.format(stop=str(stop)))
     page = notebook.page
     run_cell(notebook, 0)
     notebook.wait(lambda: page.get_by_test_id("ltw-root").count(), "the view")
@@ -134,8 +136,8 @@ def test_an_episode_is_replayed_compared_and_left(  # noqa: PLR0915 - one story,
     first = differ[0] if differ else common
     page.get_by_test_id("ltw-compare").click()
     page.get_by_test_id("ltw-compare-episode").fill(str(other))
-    page.get_by_test_id("ltw-compare-show").click()
-    notebook.wait(lambda: page.get_by_test_id("ltw-grid-other").is_visible(), "the other episode")
+    page.keyboard.press("Enter")
+    notebook.wait(lambda: page.get_by_test_id("ltw-grid-other").is_visible(), "the other episode, after Enter")
     notebook.wait(
         lambda: f"step {first}" in figure.locator(".ltw-shot-title").nth(1).inner_text(),
         f"the first difference, at step {first}",
@@ -153,13 +155,54 @@ def test_an_episode_is_replayed_compared_and_left(  # noqa: PLR0915 - one story,
         notebook.theme(theme)
         notebook.settle()
         notebook.shot(f"compared-{name}")
+    # The shorter one ends, and says so; the longer goes on, whichever of them is on the left.
+    titles = figure.locator(".ltw-shot-title")
+    figure.press("End")
+    notebook.wait(lambda: agrees(longest, len(episodes[longest]) - 1), "the end of the longer one")
+    assert titles.nth(1).inner_text().endswith("ended")
+    page.get_by_test_id("ltw-go").fill(str(other))
+    page.get_by_test_id("ltw-go").press("Enter")
+    notebook.wait(lambda: stands(other, 0), "the shorter one on the left")
+    page.get_by_test_id("ltw-compare").click()
+    page.get_by_test_id("ltw-compare-episode").fill(str(longest))
+    page.keyboard.press("Enter")
+    notebook.wait(lambda: agrees(longest, 0, "ltw-grid-other"), "the longer one on the right")
+    page.get_by_test_id("ltw-speed").select_option("64")
+    page.get_by_test_id("ltw-play").click()
+    notebook.wait(lambda: agrees(longest, len(episodes[longest]) - 1, "ltw-grid-other"), "the longer one's end")
+    assert agrees(other, len(episodes[other]) - 1)
+    assert titles.nth(0).inner_text() == f"episode {other} \u00b7 ended"
     page.get_by_test_id("ltw-compare").click()
     page.get_by_test_id("ltw-compare-stop").click()
+
+    # A filter for episodes alone leaves the steps as they are: they go along all the same.
+    page.get_by_test_id("ltw-filter").fill("Outcome == 'Completed'")
+    page.get_by_test_id("ltw-filter").press("Enter")
+    note = page.get_by_test_id("ltw-filter-note")
+    notebook.wait(lambda: "all steps, which have no outcome" in note.inner_text(), "what the filter is for")
+    assert page.get_by_test_id("ltw-filter").input_value() == "outcome == 'Completed'"
+    page.get_by_role("tab", name="Episodes").first.click()
+    notebook.wait(
+        lambda: {row["Outcome"] for row in notebook.table("ltw-episodes-table")} == {"Completed"},
+        "those episodes alone",
+    )
+    shown = [int(row["Episode"]) for row in notebook.table("ltw-episodes-table")]
+    place = next(i for i, number in enumerate(shown) if number not in {longest, other})
+    failed = shown[place]
+    rows = page.get_by_test_id("ltw-episodes-table").first.locator("tbody tr:not(.ltw-stale)")
+    rows.nth(place).locator("td").nth(2).click()
+    notebook.wait(lambda: stands(failed, 0), "one that did not succeed")
+    page.get_by_role("tab", name="Steps").first.click()
+    notebook.wait(
+        lambda: at.count() == 1 and f"\t{failed}\t0\t" in f"\t{cells(at)}", "its first step in the step table"
+    )
+    page.get_by_test_id("ltw-filter").fill("")
+    page.get_by_test_id("ltw-filter").press("Enter")
 
     # A busy kernel answers all the same, and live brings one back.
     run_cell(notebook, 2)
     notebook.wait(lambda: notebook.is_busy(2), "the busy cell to run")
-    unseen = next(number for number in episodes if number not in {longest, other})
+    unseen = next(number for number in episodes if number not in {longest, other, failed})
     page.get_by_test_id("ltw-compare").click()
     page.get_by_test_id("ltw-compare-episode").fill(str(unseen))
     page.get_by_test_id("ltw-compare-show").click()
@@ -168,6 +211,7 @@ def test_an_episode_is_replayed_compared_and_left(  # noqa: PLR0915 - one story,
         "an episode while the kernel is busy",
     )
     assert notebook.is_busy(2), "the cell was no longer busy, so this showed nothing"
+    stop.touch()
     page.get_by_test_id("ltw-live").click()
     notebook.wait(lambda: page.get_by_test_id("ltw-live").get_attribute("aria-pressed") == "true", "live")
     assert agrees(last, len(episodes[last]) - 1)

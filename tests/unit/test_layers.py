@@ -19,7 +19,7 @@ DECISION = ROOT / "docs" / "decisions" / "0001-shape.md"
 #: What stands further down may import what stands further up, never the other way. A room (a module, or a package with
 #: all its modules) imports from its own level only itself and what NEIGHBOURS allows.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("errors", "schema", "_version", "_names", "_plain", "_flock", "_ulid", "_json"),
+    ("errors", "schema", "_version", "_names", "_plain", "_flock", "_ulid", "_json", "_turns"),
     (
         "proto",
         "bus",
@@ -35,6 +35,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_spill",
         "_packed",
         "_unpacked",
+        "_straight",
         "_rows",
         "_summaries",
         "_stretches",
@@ -78,6 +79,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 NEIGHBOURS = {
     ("_rows", "_arrow"),
     ("_rows", "_packed"),
+    ("_rows", "_straight"),
+    ("_columns", "_straight"),
     ("_summaries", "_arrow"),
     ("_rows", "_spill"),
     ("_gaps", "_episode"),

@@ -46,6 +46,20 @@ def test_parts_and_whole_agree_whoever_sets_which(widget: LiveTelemetryWidget) -
     assert widget.step is None
 
 
+def test_a_selection_that_names_no_filter_and_no_agent_keeps_them(widget: LiveTelemetryWidget) -> None:
+    widget.filter = "reward > 0"
+    widget.selection = {**widget.selection, "agent": "a"}
+    widget.selection = {"episode": EPISODE, "step": 2}
+    assert (widget.filter, widget.selection["filter"], widget.selection["agent"]) == ("reward > 0", "reward > 0", "a")
+    widget.selection = {}
+    assert widget.selection["live"]
+    assert (widget.selection["filter"], widget.selection["agent"]) == ("reward > 0", "a")
+    widget.selection = {"episode": {**EPISODE, "agent": "b"}}
+    assert widget.selection["agent"] is None, "what is selected would not be on screen"
+    widget.selection = {"episode": EPISODE, "filter": "", "agent": "b"}
+    assert (widget.filter, widget.selection["agent"]) == ("", "b")
+
+
 @pytest.mark.parametrize(
     ("value", "why"),
     [

@@ -148,13 +148,20 @@ class Arranged:
             rows: Numbers = self._rows[found]
             return rows
 
-    def place(self, row: int) -> int | None:
-        """Return where a row stands in the arrangement; None when it does not."""
+    def place(self, rows: Numbers) -> int | None:
+        """Return where the first of some rows that is in the arrangement stands in it; None when none of them is.
+
+        Parameters
+        ----------
+        rows
+            Row numbers (int64), the one that is wanted most first.
+        """
         with self._lock:
-            at = int(np.searchsorted(self._rows, row))
-            if at >= len(self._rows) or self._rows[at] != row:
+            found = np.searchsorted(self._rows, rows)
+            found = found[np.append(self._rows, -1)[found] == rows]
+            if not len(found):
                 return None
-            return int(np.flatnonzero(self._order == at)[0]) if self.wish.sort else at
+            return int(np.flatnonzero(self._order == found[0])[0]) if self.wish.sort else int(found[0])
 
     def _follow_steps(self, end: float) -> None:
         names = [field.name for field in self._fields]

@@ -39,18 +39,23 @@ class Arrangements:
 def answer(view: View, ask: Ask) -> tuple[dict[str, Any], Sequence[bytes]]:
     """Return as many of the rows as one answer holds; their span says which."""
     frames = view.frames
-    table: messages.Table = "steps" if ask.choice("table", ("steps", "episodes")) == "steps" else "episodes"
     first, count = max(ask.whole("first"), 0), ask.whole("count")
-    wish = Wish(table, ask.text("where", ""), ask.text("sort", ""), ask.flag("descending"))
+    wish = wish_of(ask)
     if wish.where.strip() or wish.sort:
         return _arranged(view, wish, first, count)
-    if table == "steps":
+    if wish.table == "steps":
         rows = frames.rows(first, min(count, messages.MAX_ROWS))
         span = messages.Span(table="steps", first=first, count=rows.num_rows, total=frames.step_count)
     else:
         rows = frames.episode_rows(first, min(count, messages.MAX_EPISODES))
         span = messages.Span(table="episodes", first=first, count=rows.num_rows, total=frames.episode_count)
     return {"spans": [span]}, [encode.to_page(rows)]
+
+
+def wish_of(ask: Ask) -> Wish:
+    """Return which rows of which table a question is about, in which order."""
+    table: messages.Table = "steps" if ask.choice("table", ("steps", "episodes")) == "steps" else "episodes"
+    return Wish(table, ask.text("where", ""), ask.text("sort", ""), ask.flag("descending"))
 
 
 def _arranged(view: View, wish: Wish, first: int, count: int) -> tuple[dict[str, Any], Sequence[bytes]]:

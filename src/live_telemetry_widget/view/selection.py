@@ -42,8 +42,18 @@ def nothing() -> Selection:
     return Selection(episode=None, other=None, step=None, steps=None, agent=None, filter="", live=True)
 
 
-def checked(value: object) -> Selection:
+def checked(value: object, before: Selection | None = None) -> Selection:
     """Return a whole selection; what is not given is as if nothing were selected.
+
+    But what narrows the tables stays as it was when it is not given: the filter, and the agent, unless an episode of another one is
+    selected.
+
+    Parameters
+    ----------
+    value
+        What somebody wants to be selected.
+    before
+        What is selected; None: nothing.
 
     Raises
     ------
@@ -56,6 +66,8 @@ def checked(value: object) -> Selection:
     True
     >>> checked({"episode": {"row": 3, "episode": 4}, "step": 2})["live"]
     False
+    >>> checked({"episode": {"row": 3, "episode": 4}}, before=checked({"filter": "reward > 0"}))["filter"]
+    'reward > 0'
     >>> checked({"step": "2"})
     Traceback (most recent call last):
     ...
@@ -72,7 +84,10 @@ def checked(value: object) -> Selection:
     held["other"] = _episode("other", value.get("other"))
     held["step"] = _whole("step", value.get("step"))
     held["steps"] = _range("steps", value.get("steps"))
-    agent, text = value.get("agent"), value.get("filter", "")
+    kept = before or held
+    agent, text = value.get("agent", kept["agent"]), value.get("filter", kept["filter"])
+    if "agent" not in value and held["episode"] and held["episode"]["agent"] not in {"", agent}:
+        agent = None
     for name, given, kind, expected in (
         ("agent", agent, (str, type(None)), "a text or None"),
         ("filter", text, str, "a text"),

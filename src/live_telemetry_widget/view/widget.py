@@ -41,7 +41,7 @@ class LiveTelemetryWidget(anywidget.AnyWidget):
         Tells the models of one page apart: a front end hands the bundle a new proxy of the model with each call.
     selection : dict, owned by both sides
         What is selected (:class:`~live_telemetry_widget.view.selection.Selection`): observe it to hear what a person chose, set it to
-        move the page. The later one wins.
+        move the page. The later one wins. What is set is the whole of it, but its filter and agent stay when it names none.
     filter : str, owned by both sides
         ``selection["filter"]`` by itself, for ``jslink`` with a text field.
     step : int or None, owned by both sides
@@ -64,7 +64,9 @@ class LiveTelemetryWidget(anywidget.AnyWidget):
 
     @traitlets.validate("selection")
     def _check_selection(self, proposal: dict[str, object]) -> selections.Selection:
-        return selections.checked(proposal["value"])
+        # traitlets checks the first value before there is one.
+        before = self._trait_values.get("selection")
+        return selections.checked(proposal["value"], before)
 
     @traitlets.observe("selection")
     def _part_selection(self, change: dict[str, Any]) -> None:
