@@ -20,10 +20,10 @@ from live_telemetry_widget.client import Backoff
 from live_telemetry_widget.errors import DaemonError
 from live_telemetry_widget.schema import Problem
 from live_telemetry_widget.worker import remote
-from live_telemetry_widget.worker.emitter import EmitterStats
 from live_telemetry_widget.worker.encode import Encoded, Encoder, pack
 from live_telemetry_widget.worker.heirs import FINAL, OUTCOMES, hand_over
 from live_telemetry_widget.worker.link import Link
+from live_telemetry_widget.worker.options import EmitterStats
 from live_telemetry_widget.worker.portions import Scale, weigh
 from live_telemetry_widget.worker.records import NOTHING, WIDTH
 from live_telemetry_widget.worker.registration import Registration
@@ -33,8 +33,8 @@ from live_telemetry_widget.worker.will import Will
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from live_telemetry_widget.worker.emitter import Options
     from live_telemetry_widget.worker.gate import Door
+    from live_telemetry_widget.worker.options import Options
     from live_telemetry_widget.worker.spool import Estate
 
 _LOG: Final = logging.getLogger(__name__)

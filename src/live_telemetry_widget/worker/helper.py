@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from live_telemetry_widget.errors import DaemonError
 from live_telemetry_widget.worker.child import HelperProcess
-from live_telemetry_widget.worker.emitter import EmitterStats
+from live_telemetry_widget.worker.options import EmitterStats
 from live_telemetry_widget.worker.parcels import dump_rows, dumps, loads, read_some
 from live_telemetry_widget.worker.portions import Scale
 from live_telemetry_widget.worker.records import WIDTH
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from live_telemetry_widget.worker.courier import Courier
-    from live_telemetry_widget.worker.emitter import Options
     from live_telemetry_widget.worker.gate import Gate
+    from live_telemetry_widget.worker.options import Options
     from live_telemetry_widget.worker.records import Manner
 
 _LOG: Final = logging.getLogger(__name__)
