@@ -195,7 +195,8 @@ class Emitter(Telling):
 
     def _alone(self) -> Courier:
         """Start a thread of this process."""
-        from live_telemetry_widget.worker.courier import Courier, RowList  # noqa: PLC0415 - loads pyarrow and gRPC
+        from live_telemetry_widget.worker.courier import Courier  # noqa: PLC0415 - loads pyarrow and gRPC
+        from live_telemetry_widget.worker.sources import RowList  # noqa: PLC0415 - as above
 
         courier = Courier(self._options, RowList(self._rows), self.gate, ended)
         courier.start()

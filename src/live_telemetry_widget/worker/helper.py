@@ -394,7 +394,8 @@ class Helper:
         self._gate.crowd(crowded=True)
         self._gate.fill(full=False)
         try:
-            from live_telemetry_widget.worker.courier import Courier, RowList  # noqa: PLC0415 - loads pyarrow and gRPC
+            from live_telemetry_widget.worker.courier import Courier  # noqa: PLC0415 - loads pyarrow and gRPC
+            from live_telemetry_widget.worker.sources import RowList  # noqa: PLC0415 - as above
 
             options = dataclasses.replace(self.options, run_id=self.run_id)
             courier = Courier(options, RowList(self._rows), self._gate, will=self._will)
