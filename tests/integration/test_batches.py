@@ -21,6 +21,7 @@ from live_telemetry_widget.store import Store
 from live_telemetry_widget.worker.batches import BatchPublisher
 from live_telemetry_widget.worker.registration import Registration
 from tests.conftest import wait_for
+from tests.support.cutter import Cutter
 from tests.support.unruly import UnrulyDaemon
 
 if TYPE_CHECKING:
@@ -266,6 +267,80 @@ async def test_what_is_no_batch_is_refused_in_words_and_costs_nothing_else(daemo
                     pass
             assert refused.value.code() == code
     assert stored(daemon.data_dir) == [float(n) for n in range(20)]
+
+
+def settled(publisher: BatchPublisher) -> int:
+    """Return how far a publisher says that its steps are settled, which must not be further than what became of them."""
+    tally = publisher.tally("steps")
+    assert publisher.settled("steps") == tally.confirmed + tally.lost
+    return publisher.settled("steps")
+
+
+async def test_what_is_refused_or_times_out_on_its_way_costs_none_of_what_is_behind_it(daemon: ltw.Server) -> None:
+    """Several batches are on their way: one is none, the connection falls silent with answers in it, and is cut."""
+    with contextlib.closing(Cutter(daemon.address)) as cutter:
+        async with registered(cutter.address) as registration, asyncio.timeout(LIMIT):
+            publisher = BatchPublisher(registration, backoff=Backoff(first=0.02, most=0.1))
+            for turn in range(4):
+                begin = turn * 1_010
+                await publisher.put("steps", rows(begin, 250))
+                await publisher.put("steps", rows(begin + 250, 250))
+                await publisher.put_packed("steps", 10, _nonsense())
+                await publisher.put("steps", rows(begin + 510, 500))
+                await publisher.put("episodes", episodes(turn * 10, 10))
+                if turn == 1:
+                    cutter.blackhole()
+                    await asyncio.sleep(0.05)  # what is written meanwhile, or not, is all the same
+                    cutter.cut()
+                    cutter.restore()
+            await publisher.close()
+            assert settled(publisher) == 4_040
+            assert (publisher.tally("steps").confirmed, publisher.tally("steps").lost) == (4_000, 40)
+            assert (publisher.tally("episodes").confirmed, publisher.tally("episodes").lost) == (40, 0)
+            assert "need a column" in publisher.failure
+    kept = [float(n) for n in range(4_040) if not 500 <= n % 1_010 < 510]
+    assert stored(daemon.data_dir) == kept
+    with ltw.connect(daemon.address) as client:
+        run = client.run("r")
+        await asyncio.to_thread(wait_for, lambda: len(run.steps) == 4_000, "all that is none")
+        assert run.steps["reward"].tolist() == kept
+        # They have numbers all the same, so who reads the run sees how many are missing.
+        wait = "the gaps are counted"
+        await asyncio.to_thread(
+            wait_for, lambda: run.problems.groupby("kind")["count"].sum().to_dict() == {"gap": 40}, wait
+        )
+
+
+def _nonsense() -> bytes:
+    return batches.encode(pa.RecordBatch.from_pydict({"x": list(range(10))}))
+
+
+async def test_what_no_message_can_hold_is_not_settled_before_what_came_before_it(
+    daemon: ltw.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who keeps rows until they are settled would forget those before it, which nobody has yet."""
+    monkeypatch.setattr("live_telemetry_widget.worker.batches.MAX_MESSAGE", 100_000)
+    noise = os.urandom(150_000).hex()
+    async with registered(daemon.address) as registration, asyncio.timeout(LIMIT):
+        publisher = BatchPublisher(registration)
+        await publisher.put("steps", rows(0, 1, note=noise))
+        await publisher.put("steps", rows(1, 100))
+        await publisher.put("steps", rows(101, 1, note=noise))
+        await publisher.put("steps", rows(102, 1, note=noise))
+        await publisher.put("steps", rows(103, 100))
+        await publisher.put("steps", rows(203, 1, note=noise))
+        # Nothing was sent yet.
+        assert settled(publisher) == 0
+        seen = {settled(publisher)}
+        closing = asyncio.create_task(publisher.close())
+        while not closing.done():
+            seen.add(settled(publisher))
+            await asyncio.sleep(0)
+        seen.add(settled(publisher))
+        assert seen <= {0, 1, 101, 103, 203, 204}
+        assert (publisher.tally("steps").confirmed, publisher.tally("steps").lost) == (200, 4)
+        assert "over the wire's limit" in publisher.failure
+    assert stored(daemon.data_dir) == [float(n) for n in range(203) if n not in {0, 101, 102}]
 
 
 async def test_rows_without_a_place_are_left_out_and_counted(daemon: ltw.Server) -> None:

@@ -16,9 +16,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import live_telemetry_widget as ltw
+from live_telemetry_widget.worker import courier
 from live_telemetry_widget.worker.emitter import Emitter
 from tests.conftest import wait_for
 
@@ -325,6 +327,39 @@ def test_stop_ends_the_recording_and_not_the_training(tmp_path: pathlib.Path, sp
             assert "limit of 100,000 bytes" in run.problems["detail"].tolist()[0]
     finally:
         emitter.close(timeout=0)
+
+
+@pytest.mark.parametrize("number", [1, 8])
+def test_a_refused_batch_costs_its_rows_and_many_end_the_recording(
+    daemon: ltw.Server, spool: pathlib.Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Refused by a real daemon, because it is made none on its way: as one would be that a later version has another word for."""
+    pack = courier.pack
+    spoilt = list(range(10, 10 + number))
+
+    def spoil(batch: pa.RecordBatch) -> bytes:
+        if "action" in batch.schema.names and batch.column("action")[0].as_py() in map(str, spoilt):
+            batch = pa.RecordBatch.from_pydict({"x": list(range(batch.num_rows))})
+        return pack(batch)
+
+    monkeypatch.setattr(courier, "pack", spoil)
+    emitter = Emitter(daemon.address, spool_dir=spool, process=False)
+    for t in range(30):
+        emitter.step(t, 1.0)
+        wait_for(lambda: emitter.stats.steps + emitter.stats.not_recorded == t + 1, "the step is taken")  # noqa: B023 - called at once
+    assert not emitter.flush(60)
+    assert not emitter.close(timeout=30)
+    stats = emitter.stats
+    told = recorded(daemon.address, emitter.run_id).steps["action"].astype(int).tolist()
+    assert stats.problems["rows_refused"] == stats.refused
+    assert (len(told), stats.steps + stats.not_recorded) == (stats.confirmed_steps, 30)
+    if number == 1:
+        assert told == [t for t in range(30) if t != 10]
+        assert (stats.refused, stats.not_recorded) == (1, 0)
+    else:
+        assert told == list(range(10))
+        assert stats.refused >= 3
+        assert "refuses this run's telemetry" in stats.why
 
 
 # -- ends --------------------------------------------------------------------------------------------------------------

@@ -273,6 +273,8 @@ def _takes_terminal() -> None:
     import fcntl  # noqa: PLC0415 - not everywhere
     import termios  # noqa: PLC0415 - not everywhere
 
+    # Behind an `&` of a script it is ignored, by all that is started there too; in a terminal it is not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from live_telemetry_widget.proto import trainer_pb2 as wire
-from live_telemetry_widget.worker import proxy
+from live_telemetry_widget.worker import outlet as module
 from live_telemetry_widget.worker.lines import LineCutter
 from tests.conftest import proxy_command
 from tests.support.unruly import UnrulyDaemon
@@ -192,10 +192,10 @@ LINES = st.lists(
 # -- what becomes of it ------------------------------------------------------------------------------------------------
 
 
-async def put_through(data: bytes) -> tuple[Sink, proxy._Outlet, bytes]:
+async def put_through(data: bytes) -> tuple[Sink, module.Outlet, bytes]:
     """Have the proxy read what a worker printed; return what was published, who did it, and what was passed on."""
     sink, passed = Sink(), io.BytesIO()
-    outlet = proxy._Outlet(sink, "a", "w", passed)  # type: ignore[arg-type]
+    outlet = module.Outlet(sink, "a", "w", passed)  # type: ignore[arg-type]
     outlet._cutter = LineCutter(LIMIT)
     stream = asyncio.StreamReader()
     stream.feed_data(data)
@@ -210,7 +210,7 @@ async def put_through(data: bytes) -> tuple[Sink, proxy._Outlet, bytes]:
 @given(lines=LINES, ended=st.booleans(), piece=st.sampled_from([1, 7, 100, 1_000_000]))
 def test_every_line_is_published_or_passed_on_or_counted(lines: list[Said], ended: bool, piece: int) -> None:  # noqa: FBT001 - drawn
     data = b"\n".join(said.data for said in lines) + (b"\n" if ended and lines else b"")
-    with mock.patch.multiple(proxy, _READ=piece, _LITTLE=0):  # as the pipe happens to hand it over
+    with mock.patch.multiple(module, _READ=piece, _LITTLE=0):  # as the pipe happens to hand it over
         sink, outlet, passed = asyncio.run(put_through(data))
 
     counts: collections.Counter[str] = collections.Counter()
@@ -249,7 +249,7 @@ def test_every_line_is_published_or_passed_on_or_counted(lines: list[Said], ende
 @settings(max_examples=300, deadline=None)
 @given(data=st.binary(max_size=300), piece=st.sampled_from([1, 7, 1_000_000]))
 def test_bytes_that_are_no_lines_come_through_as_they_are(data: bytes, piece: int) -> None:
-    with mock.patch.multiple(proxy, _READ=piece, _LITTLE=0):
+    with mock.patch.multiple(module, _READ=piece, _LITTLE=0):
         sink, _, passed = asyncio.run(put_through(data))
     assert passed == data
     assert not sink.steps + sink.episodes  # type: ignore[operator]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from live_telemetry_widget.worker.encode import Encoder
+from live_telemetry_widget.worker.episode_batches import EpisodeBatches
 from live_telemetry_widget.worker.payloads import Board
 from live_telemetry_widget.worker.records import NOTHING, WIDTH, Manner
 
@@ -121,7 +122,7 @@ def test_an_array_is_told_as_short_as_its_type_allows_and_one_that_is_not_finite
 def test_records_of_episodes_are_the_same_at_once_and_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = flat(walk(random.Random(3), 0, 300))  # noqa: S311 - no secret
     at_once = told([rows], [])["episodes"]
-    monkeypatch.setattr(Encoder, "_episodes_at_once", lambda *_: None)
+    monkeypatch.setattr(EpisodeBatches, "_at_once", lambda *_: None)
     assert told([rows], [])["episodes"] == at_once
     assert len(at_once["a"]) > 20
     assert pa.types.is_integer(pa.array([row["final_observation"] for row in at_once["a"]]).type)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from live_telemetry_widget.worker import encode
+from live_telemetry_widget.worker import encode, values
 from live_telemetry_widget.worker.encode import Encoder
 from live_telemetry_widget.worker.records import NOTHING, Block, snapshot
 
@@ -96,9 +96,9 @@ def test_what_cannot_be_copied_is_told_as_text_and_counted() -> None:
 
 
 def test_floats_stay_floats_in_batches_of_any_kind() -> None:
-    assert encode._lists(np.array([[1.0, 2.5], [1e20, -0.0]])).to_pylist() == ["[1.0,2.5]", "[1e+20,-0.0]"]
-    assert encode._lists(np.array([3.0, 0.1], np.float32)).to_pylist() == ["3.0", "0.1"]
-    assert encode._lists(np.array([[1, 2]])).to_pylist() == ["[1,2]"]
+    assert values.lists(np.array([[1.0, 2.5], [1e20, -0.0]])).to_pylist() == ["[1.0,2.5]", "[1e+20,-0.0]"]
+    assert values.lists(np.array([3.0, 0.1], np.float32)).to_pylist() == ["3.0", "0.1"]
+    assert values.lists(np.array([[1, 2]])).to_pylist() == ["[1,2]"]
     told = Told()
     alike = told.rows(step(observation=np.array([1.0, 2.0])), step(observation=np.array([1.0, 2.0])))
     mixed = told.rows(step(observation=np.array([1.0, 2.0])), step(observation="x"))

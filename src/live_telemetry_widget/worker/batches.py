@@ -43,12 +43,13 @@ _ENVELOPE: Final = 4_096
 
 @dataclasses.dataclass(slots=True)
 class _Part:
-    """Rows that wait for their acknowledgement."""
+    """Rows that wait for their acknowledgement; or, lost for good for a reason, until those before them have theirs."""
 
     kind: str
     first: int
     rows: int
     data: bytes
+    lost: str = ""
 
 
 class BatchPublisher(Delivery):
@@ -124,6 +125,11 @@ class BatchPublisher(Delivery):
         return Tally(own.confirmed + other.confirmed, own.lost + other.lost, own.dropped + other.dropped)
 
     @property
+    def given_up(self) -> bool:
+        """Whether nothing is sent any more, on whichever wire."""
+        return self._given_up or (self._singles is not None and self._singles.given_up)
+
+    @property
     def lost(self) -> int:
         """How many rows were refused or given up."""
         return sum(self.tally(kind).lost for kind in KINDS)
@@ -174,11 +180,12 @@ class BatchPublisher(Delivery):
         if self._given_up:
             self._tallies[kind].lost += rows
             return
+        lost = ""
         if len(data) > MAX_MESSAGE - _ENVELOPE:
-            self._tallies[kind].lost += rows
-            self.failure = f"{rows} rows of {len(data):,} bytes are over the wire's limit of {MAX_MESSAGE:,}"
-            return
-        self._window.append(_Part(kind, self._next[kind] - rows, rows, data))
+            lost = f"{rows} rows of {len(data):,} bytes are over the wire's limit of {MAX_MESSAGE:,}"
+            data = b""
+        # What is lost waits for its turn as well: all up to a number is settled, or it is not.
+        self._window.append(_Part(kind, self._next[kind] - rows, rows, data, lost))
         self._rows += rows
         self._bytes += len(data)
         self._make_room()
@@ -239,9 +246,15 @@ class BatchPublisher(Delivery):
         hearing = asyncio.create_task(self._hear(call), name="acknowledgements")
         try:
             named = False
+            expected: dict[str, int] = {}
             while not hearing.done():
                 part = self._due()
+                if part is not None and part.first != expected.get(part.kind, part.first):
+                    # Rows in between are lost, and those before are confirmed. A stream's numbers jump at its beginning only.
+                    await call.done_writing()
+                    break
                 if part is not None:
+                    expected[part.kind] = part.first + part.rows
                     head = {} if named else {"run_id": self._registration.run_id, "producer": self._producer}
                     named = True
                     self._sent += 1
@@ -269,7 +282,9 @@ class BatchPublisher(Delivery):
 
     def _due(self) -> _Part | None:
         """Return the part to be sent now, if there is one and the daemon grants it."""
-        if self._sent >= len(self._window) or (self._singly and self._sent):
+        while not self._sent and self._window and self._window[0].lost:
+            self._lose_first()
+        if self._sent >= len(self._window) or self._window[self._sent].lost or (self._singly and self._sent):
             return None
         part = self._window[self._sent]
         return part if not self._sent or self._sent_rows + part.rows <= self.granted else None
@@ -306,9 +321,7 @@ class BatchPublisher(Delivery):
         if publisher.is_refusal(error) and not forgotten:
             # One part can be what is refused. Sent one by one, the others get through.
             if self._singly and self._window:
-                part = self._window[0]
-                self._tallies[part.kind].lost += part.rows
-                self._remove_first()
+                self._lose_first()
             self._singly = True
         wait = self._backoff.next()
         _LOG.info("publishing failed (%s); again in %.1f s", self.failure, wait)
@@ -328,9 +341,19 @@ class BatchPublisher(Delivery):
             waiting, self._window = self._window, collections.deque()
             self._rows = self._bytes = 0
             for part in waiting:
-                await singles.put(part.kind, batches.unpack(part.data))
+                if part.lost:
+                    self.failure = part.lost
+                    self._tallies[part.kind].lost += part.rows
+                else:
+                    await singles.put(part.kind, batches.unpack(part.data))
 
     # -- the window --------------------------------------------------------------------------------------------------
+
+    def _lose_first(self) -> None:
+        part = self._window[0]
+        self.failure = part.lost or self.failure
+        self._tallies[part.kind].lost += part.rows
+        self._remove_first()
 
     def _remove_first(self) -> None:
         part = self._window.popleft()

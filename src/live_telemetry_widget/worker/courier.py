@@ -11,30 +11,30 @@ import contextlib
 import dataclasses
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
 from live_telemetry_widget.batches import unpack
 from live_telemetry_widget.client import Backoff
 from live_telemetry_widget.errors import DaemonError
-from live_telemetry_widget.schema import Problem
 from live_telemetry_widget.worker import remote
-from live_telemetry_widget.worker.emitter import EmitterStats
 from live_telemetry_widget.worker.encode import Encoded, Encoder, pack
 from live_telemetry_widget.worker.heirs import FINAL, OUTCOMES, hand_over
 from live_telemetry_widget.worker.link import Link
-from live_telemetry_widget.worker.portions import Scale, weigh
-from live_telemetry_widget.worker.records import NOTHING, WIDTH
+from live_telemetry_widget.worker.options import EmitterStats
+from live_telemetry_widget.worker.records import NOTHING
 from live_telemetry_widget.worker.registration import Registration
 from live_telemetry_widget.worker.spool import Spool, estates
+from live_telemetry_widget.worker.tallies import Tallies
 from live_telemetry_widget.worker.will import Will
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
-    from live_telemetry_widget.worker.emitter import Options
     from live_telemetry_widget.worker.gate import Door
+    from live_telemetry_widget.worker.options import Options
+    from live_telemetry_widget.worker.sources import Done, Source
     from live_telemetry_widget.worker.spool import Estate
 
 _LOG: Final = logging.getLogger(__name__)
@@ -57,66 +57,6 @@ class _Mark(threading.Event):
     """Somebody waits until all that was told by then is confirmed; `whole` says that it is."""
 
     whole = False
-
-
-class Done(Protocol):
-    """What is told that something is done: an event."""
-
-    def is_set(self) -> bool:
-        """Whether it was told."""
-
-    def set(self) -> None:
-        """Tell it."""
-
-
-class Source(Protocol):
-    """Where rows come from."""
-
-    @property
-    def crowded(self) -> bool:
-        """Whether there are so many that no more should come."""
-
-    def portions(self) -> Iterator[tuple[list[Any], bool]]:
-        """Yield the rows that are there now, and forget them: a portion at a time, and whether it is the last. There is at least one."""
-
-    def kept(self, make: Callable[[], tuple[Will, bool]]) -> None:
-        """Note that what was taken is spooled, and nothing of it was sent yet; `make` makes a will, and says whether it is whole."""
-
-    def report(self, courier: Courier) -> None:
-        """Say what is new to whoever is to know; it is called every few milliseconds."""
-
-
-class RowList:
-    """Rows in a list to which a training thread of this process adds meanwhile: whole rows, each in one operation on the list."""
-
-    def __init__(self, rows: list[Any]) -> None:
-        self._rows = rows
-        self._scale = Scale()
-
-    @property
-    def crowded(self) -> bool:
-        """Whether there are so many that no more should come."""
-        return self._scale.crowded(self._rows)
-
-    def portions(self) -> Iterator[tuple[list[Any], bool]]:
-        """Yield the rows that are there now, and take them from the list."""
-        rows = self._rows
-        left = len(rows)
-        while True:
-            number = min(left, self._scale.portion(rows))
-            taken = rows[:number]
-            del rows[:number]
-            self._scale.learn(number // WIDTH, weigh(taken))
-            left -= number
-            yield taken, not left
-            if not left:
-                return
-
-    def kept(self, make: Callable[[], tuple[Will, bool]]) -> None:
-        """Do nothing: who might inherit ends with us."""
-
-    def report(self, courier: Courier) -> None:
-        """Do nothing: who wants to know can ask."""
 
 
 class Courier:
@@ -150,13 +90,7 @@ class Courier:
         will: Will | None = None,
     ) -> None:
         self.run_id = options.run_id
-        self.taken = collections.Counter[str]()
-        self.confirmed = collections.Counter[str]()
-        self.recovered = collections.Counter[str]()
-        self.dropped = 0
-        self.refused = 0
-        self.problems = collections.Counter[str]()
-        self.samples: dict[str, str] = {}
+        self.tallies = Tallies(options.run_id)
         self.connected = False
         self.delivered = False
         self.failure = ""
@@ -169,7 +103,7 @@ class Courier:
         self._on_end = on_end
         self._will = will
         if will is not None:
-            self._inherit_counts(will)
+            self.tallies.inherit(will)
         self._ready = threading.Event()
         self._broken: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -224,24 +158,24 @@ class Courier:
 
     def waiting(self) -> int:
         """Return how many rows are not confirmed."""
-        return sum(self.taken.values()) - sum(self.confirmed.values()) - self.dropped - self.refused
+        return self.tallies.waiting()
 
     def stats(self) -> EmitterStats:
         """Return what has become of what was told."""
         return EmitterStats(
-            steps=self.taken["steps"],
-            episodes=self.taken["episodes"],
-            confirmed_steps=self.confirmed["steps"],
-            confirmed_episodes=self.confirmed["episodes"],
-            recovered=self.recovered.total(),
+            steps=self.tallies.taken["steps"],
+            episodes=self.tallies.taken["episodes"],
+            confirmed_steps=self.tallies.confirmed["steps"],
+            confirmed_episodes=self.tallies.confirmed["episodes"],
+            recovered=self.tallies.recovered.total(),
             waiting=max(0, self.waiting()),
             spooled_bytes=self._spool.size,
-            dropped=self.dropped,
+            dropped=self.tallies.dropped,
             not_recorded=self._gate.turned_away,
-            refused=self.refused,
+            refused=self.tallies.refused,
             connected=self.connected,
             why=self._gate.off or self.failure or self._spool.failure,
-            problems=dict(self.problems),
+            problems=dict(self.tallies.problems),
         )
 
     def forget(self) -> None:
@@ -298,7 +232,7 @@ class Courier:
             options.agent_id,
             first_episode=options.first_episode,
             summary=options.summary,
-            count=self._count,
+            count=self.tallies.count,
         )
         header = {"run_id": options.run_id, "address": options.address, "config": options.run_config()}
         if self._will is not None:
@@ -339,14 +273,14 @@ class Courier:
                 end.deadline += asyncio.get_running_loop().time()
             waiters, self._flushing = self._flushing, []
             await self._drain(force=bool(waiters or flushing or end), last=bool(waiters or end))
-            told = sum(self.taken.values())
+            told = sum(self.tallies.taken.values())
             flushing += [(told, done) for done in waiters]
             self._settle()
             settled = told - self.waiting()
             for mark, done in flushing:
                 if isinstance(done, _Mark):
                     done.whole = settled >= mark and self.stats().complete
-                if settled >= mark or self.refusal is not None or self.refused:
+                if settled >= mark or self.refusal is not None or self._link.given_up:
                     done.set()
             flushing = [(mark, done) for mark, done in flushing if not done.is_set()]
             if self.connected and not hearing:
@@ -394,8 +328,8 @@ class Courier:
     def _with_losses(self, reason: str) -> str:
         """Return why the run ended, and what is not in its record; a person reads it beside the run."""
         parts = [reason] if reason else []
-        if self.dropped:
-            parts.append(f"{self.dropped} of the oldest rows were dropped, because the spool was full")
+        if self.tallies.dropped:
+            parts.append(f"{self.tallies.dropped} of the oldest rows were dropped, because the spool was full")
         if self._gate.turned_away:
             parts.append(f"{self._gate.turned_away} steps were not recorded: {self._gate.off}")
         return "; ".join(parts)
@@ -428,7 +362,7 @@ class Courier:
         full = self._spool.size >= limit
         if policy == "drop_oldest":
             while self._spool.size > limit and self._sent < len(self._spool):
-                self._drop(self._spool.remove(self._sent).rows)
+                self.tallies.drop(self._spool.remove(self._sent).rows)
         elif policy == "stop" and full and not self._stopped:
             self._stopped = True
             why = f"the spool's limit of {limit:,} bytes was reached while the daemon was away"
@@ -437,7 +371,7 @@ class Courier:
             # Who looks at the run is to see it, too; this little more is worth its room.
             self._keep(self._encoder.stop(why), new)
         # Last, so that whoever sees them taken sees what has become of them.
-        self.taken.update(new)
+        self.tallies.taken.update(new)
         if new or rows:
             self._source.kept(self._make_will)
 
@@ -451,20 +385,8 @@ class Courier:
             self._queued.set()
 
     def _make_will(self) -> tuple[Will, bool]:
-        will = Will(producers={self._spool.producer: dict(self._next)}, taken=dict(self.taken))
+        will = Will(producers={self._spool.producer: dict(self._next)}, taken=dict(self.tallies.taken))
         return will, self._encoder.bequeath(will)
-
-    def _drop(self, rows: int) -> None:
-        if not self.dropped:
-            _LOG.warning("run %s: the spool is full; the oldest rows are dropped", self.run_id)
-        self.dropped += rows
-
-    def _count(self, problems: Iterable[Problem]) -> None:
-        for problem in problems:
-            self.problems[problem.kind] += problem.count
-            if problem.kind not in self.samples:
-                self.samples[problem.kind] = problem.detail
-                _LOG.warning("run %s: %s: %s", self.run_id, problem.kind, problem.detail)
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
@@ -501,7 +423,7 @@ class Courier:
         """Have the run at the daemon, and deliver what an earlier process left of it."""
         left = self._inherit()
         if self._will is not None:
-            self._count_inheritance(self._will, left)
+            self.tallies.inherit_estates(self._will, left, spooled=self.options.spool_dir is not None)
         backoff = Backoff(first=0.2, most=2.0)
         refusal: DaemonError | None = None
         try:
@@ -534,47 +456,10 @@ class Courier:
             return []
         return estates(directory, self.options.run_id)
 
-    def _inherit_counts(self, will: Will) -> None:
-        """Go on counting where one that died was when it was heard last."""
-        self.taken.update(will.taken)
-        if (stats := will.stats) is not None:
-            self.recovered["steps"] = stats.recovered
-            self.dropped, self.refused = stats.dropped, stats.refused
-            self.problems.update(stats.problems)
-            self.confirmed.update(steps=stats.confirmed_steps, episodes=stats.confirmed_episodes)
-
-    def _count_inheritance(self, will: Will, left: list[Estate]) -> None:
-        """Cut what the dead did not finish from what they left, and count what they had done: they were heard only so often."""
-        waiting = collections.Counter[str]()
-        for estate in left:
-            if (upto := will.producers.get(estate.producer)) is not None:
-                estate.records = [r for r in estate.records if r.first + r.rows <= upto.get(r.kind, 0)]
-                for record in estate.records:
-                    waiting[record.kind] += record.rows
-        spooled = self.options.spool_dir is not None and not (will.stats and "memory only" in will.stats.why)
-        gone = sum(will.taken.values()) - self.dropped - self.refused - waiting.total()
-        lost = 0 if spooled else max(0, gone - self.confirmed.total())
-        if lost:
-            self.dropped += lost
-            self._count([Problem("helper_lost", "a helper has died, and what was in its memory with it", count=lost)])
-        # What is no longer in the files was confirmed, dropped or refused.
-        episodes = will.taken.get("episodes", 0) - waiting["episodes"]
-        self.confirmed.clear()
-        self.confirmed.update(steps=gone - lost - episodes, episodes=episodes)
-
     async def _bequeath(self, estate: Estate) -> None:
         delivered = collections.Counter[str]()
-        why, lost, whole = await hand_over(estate, self._registration, delivered)
-        if self._will is None or estate.producer not in self._will.producers:
-            self.recovered.update(delivered)
-        elif whole:
-            self.refused += lost
-            self.confirmed.update(delivered)
-            self.confirmed["steps"] -= lost
-        if estate.torn:
-            self._count([Problem("torn_spool", "a file of an earlier process ends within a record", count=estate.torn)])
-        if why:
-            self._count([Problem("spool_refused", f"rows of an earlier process cannot be delivered: {why}")])
+        handed = await hand_over(estate, self._registration, delivered)
+        self.tallies.bequeathed(estate, handed, delivered, self._will)
 
     def _settle(self) -> None:
         """Forget what is confirmed."""
@@ -585,12 +470,11 @@ class Courier:
                 break
             self._spool.remove()
             self._sent -= 1
-            self.confirmed[record.kind] += record.rows
-        if link.lost > self.refused:
-            # Lost rows were counted as settled, and so as confirmed.
-            self.confirmed["steps"] -= link.lost - self.refused
-            self.refused = link.lost
+            self.tallies.confirmed[record.kind] += record.rows
+        if link.lost:
             self.failure = link.failure
+            self.tallies.lose(link.losses(), link.failure)
+        if link.given_up:
             self._gate.close(f"the daemon refuses this run's telemetry: {link.failure}")
 
 

@@ -6,7 +6,6 @@ This module needs the standard library only; pyarrow and gRPC are loaded when an
 
 from __future__ import annotations
 
-import atexit
 import copy
 import dataclasses
 import logging
@@ -25,163 +24,32 @@ from live_telemetry_widget._ulid import new_ulid
 from live_telemetry_widget.errors import ClosedError
 from live_telemetry_widget.worker import exits, notices
 from live_telemetry_widget.worker.config import as_json
-from live_telemetry_widget.worker.gate import Gate
-from live_telemetry_widget.worker.many import ManySteps
-from live_telemetry_widget.worker.records import (
-    FIXED,
-    NOTHING,
-    NUMBERS,
-    PLAIN,
-    WIDTH,
-    Block,
-    Episode,
-    Manner,
-    plain,
-    snapshot,
-    snapshots,
-    with_outcome,
-)
+from live_telemetry_widget.worker.ends import LIVE, end_forgotten, ended, outcome_of
+from live_telemetry_widget.worker.options import EmitterStats, Observations, OnFull, Options, Outcome, check
+from live_telemetry_widget.worker.records import WIDTH
 from live_telemetry_widget.worker.spool import default_directory
-from live_telemetry_widget.worker.versions import versions_of
+from live_telemetry_widget.worker.telling import WAKE_AT, Telling, now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
 
-    from live_telemetry_widget.worker.bulk import Bulk
     from live_telemetry_widget.worker.courier import Courier
     from live_telemetry_widget.worker.helper import Helper
-    from live_telemetry_widget.worker.records import Step
 
 _LOG: Final = logging.getLogger(__name__)
 
-Outcome = Literal["completed", "failed", "cancelled"]
-OnFull = Literal["block", "drop_oldest", "stop"]
-Observations = Literal["full", "summary", "none"]
 
-#: With so many rows of blocks in the list its thread is woken; with so many times more the training thread waits for it.
-_WAKE_AT: Final = 8_192
+#: With so many times more rows of blocks in the list than wake its thread the training thread waits for it.
 _WAIT_AT: Final = 4
-#: So many types and shapes of arrays are kept as their bytes; a loop with more has them at random.
-_MOST_SHAPES: Final = 100
 #: Seconds that making an emitter waits for the daemon's answer, which may be no.
 _PATIENCE: Final = 1.0
 _MEBIBYTE: Final = 1024 * 1024
-#: Of a command line: a program may stand in it as text.
-_LONGEST_WORD: Final = 1_000
-#: Kinds of problems that each cost a row.
-_ROWS_LOST: Final = frozenset({"bad_index", "internal_error", "helper_lost"})
 #: Windows cannot wait for a pipe as others can.
 _PROCESSES: Final = sys.platform != "win32"
 
 
-@dataclasses.dataclass(slots=True)
-class Options:
-    """What an :class:`Emitter` was told; see there."""
-
-    address: str
-    run_id: str
-    name: str
-    config: dict[str, Any]
-    agent_id: str
-    worker_id: str
-    spool_dir: pathlib.Path | None
-    spool_limit: int
-    on_full: OnFull
-    observations: Observations
-    observations_every: int
-    first_episode: int
-    control: bool
-    interval: float
-    heartbeat: float
-    #: Whether this emitter says how the run ended; a copy in another process does not.
-    owner: bool = True
-    #: Whether encoding and publishing have a process of their own.
-    process: bool = True
-    #: What the training process has said of the run, for a process that is not it.
-    described: dict[str, Any] | None = None
-
-    @property
-    def summary(self) -> bool:
-        """Whether of an observation only its like is told."""
-        return self.observations == "summary"
-
-    def run_config(self) -> dict[str, Any]:
-        """Return what the daemon is told of the run."""
-        if self.described is not None:
-            return self.described
-        # Where the configs of submitted runs have it, and readers look for it.
-        worker = {"config": self.config} if self.config else {}
-        metadata = {
-            "agent_id": self.agent_id,
-            "worker_id": self.worker_id,
-            "versions": versions_of(sys.executable),
-            **({"worker": worker} if worker else {}),
-        }
-        command = [word[:_LONGEST_WORD] for word in sys.orig_argv]
-        program = pathlib.PurePath(sys.argv[0]).name if sys.argv and sys.argv[0] not in {"", "-c"} else "python"
-        return {
-            "run_name": self.name or program,
-            "entry_point": command[0] if command else program,
-            "arguments": command[1:],
-            "metadata": metadata,
-        }
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class EmitterStats:
-    """What has become of what an emitter was told. Rows are steps and episodes.
-
-    Attributes
-    ----------
-    steps, episodes : int
-        Taken from the training thread; what it said within the last moments is not counted yet.
-    confirmed_steps, confirmed_episodes : int
-        Of these, how many the daemon has committed.
-    recovered : int
-        Rows of an earlier process with the same run and spool that were delivered in its place.
-    waiting : int
-        Rows in the spool.
-    spooled_bytes : int
-    dropped : int
-        Rows that ``on_full="drop_oldest"`` has given up.
-    not_recorded : int
-        Steps that were not taken, because recording has ended (``why``).
-    refused : int
-        Rows that the daemon refuses.
-    connected : bool
-        Whether the daemon has opened the run.
-    why : str
-        Why nothing is recorded any more, or what went wrong last; empty while all is well.
-    problems : dict
-        What was wrong with values, by kind (docs/problems.md).
-    """
-
-    steps: int = 0
-    episodes: int = 0
-    confirmed_steps: int = 0
-    confirmed_episodes: int = 0
-    recovered: int = 0
-    waiting: int = 0
-    spooled_bytes: int = 0
-    dropped: int = 0
-    not_recorded: int = 0
-    refused: int = 0
-    connected: bool = False
-    why: str = ""
-    problems: dict[str, int] = dataclasses.field(default_factory=dict)
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing of what was told is lost for good: what the daemon has not confirmed yet is still on its way.
-
-        >>> EmitterStats(steps=5, waiting=2).complete, EmitterStats(steps=5, dropped=1).complete
-        (True, False)
-        """
-        return not (self.dropped or self.not_recorded or self.refused or not _ROWS_LOST.isdisjoint(self.problems))
-
-
-class Emitter(ManySteps):
+class Emitter(Telling):
     """Tells a daemon what a training loop does, without holding it up.
 
     Parameters
@@ -284,7 +152,7 @@ class Emitter(ManySteps):
             # Who has started this process, and given it a run, says how that ends.
             owner=bool(run_id) or not given,
         )
-        _check(options)
+        check(options)
         self._set_up(options)
         courier = self._start()
         if not courier.answered.wait(_PATIENCE):
@@ -294,25 +162,10 @@ class Emitter(ManySteps):
             raise courier.refusal
 
     def _set_up(self, options: Options) -> None:
-        self._options = options
-        self._rows: list[Any] = []
-        #: Puts down a row (records.py), once :meth:`admits` has said yes or the gate is not shut.
-        self.put: Callable[[tuple[Any, ...]], None] = self._rows.extend
-        self.gate = Gate(obeys=options.control)
-        self._manners: list[Manner] = []
-        #: Those of arrays that ``step`` was given, by type and shape.
-        self._arrays: dict[tuple[Any, ...], int] = {}
+        self._listen(options)
         self._courier: Courier | Helper | None = None
         self._starting = threading.Lock()
         self._closed = False
-        #: The class, type and shape of the last of them, and its manner: most are like the one before.
-        self._array: Any = None
-        self._dtype: Any = None
-        self._shape: Any = None
-        self._same: int | None = None
-        self._seen = 0
-        #: Whether an observation needs more than a look at its type.
-        self.choosy = options.observations == "none" or options.observations_every > 1
         self._forget: weakref.finalize[..., Any] | None = None
 
     def _start(self) -> Courier | Helper:
@@ -322,9 +175,9 @@ class Emitter(ManySteps):
                 courier = (self._helped() if self._options.process else None) or self._alone()
                 exits.watch()
                 self._courier = courier
-                _LIVE[courier] = self.gate
+                LIVE[courier] = self.gate
                 # An emitter that nobody has any more says no more.
-                self._forget = weakref.finalize(self, _end_forgotten, courier)
+                self._forget = weakref.finalize(self, end_forgotten, courier)
                 self._forget.atexit = False  # _finish_all does that, and waits
             return self._courier
 
@@ -332,7 +185,7 @@ class Emitter(ManySteps):
         """Start a process; None where there can be none."""
         from live_telemetry_widget.worker.helper import Helper  # noqa: PLC0415 - not for those who do it alone
 
-        helper = Helper(self._options, self._rows, self._manners, self.gate, _ended)
+        helper = Helper(self._options, self._rows, self._manners, self.gate, ended)
         try:
             helper.start()
         except (OSError, RuntimeError) as error:  # a sandbox without processes; the interpreter is ending
@@ -345,155 +198,14 @@ class Emitter(ManySteps):
 
     def _alone(self) -> Courier:
         """Start a thread of this process."""
-        from live_telemetry_widget.worker.courier import Courier, RowList  # noqa: PLC0415 - loads pyarrow and gRPC
+        from live_telemetry_widget.worker.courier import Courier  # noqa: PLC0415 - loads pyarrow and gRPC
+        from live_telemetry_widget.worker.sources import RowList  # noqa: PLC0415 - as above
 
-        courier = Courier(self._options, RowList(self._rows), self.gate, _ended)
+        courier = Courier(self._options, RowList(self._rows), self.gate, ended)
         courier.start()
         return courier
 
     # -- the training thread -----------------------------------------------------------------------------------------
-
-    def step(  # noqa: PLR0913 - a step's fields, by name
-        self,
-        action: Any = None,  # noqa: ANN401 - as the environment has it
-        reward: float = 0.0,
-        observation: Any = None,  # noqa: ANN401 - as above
-        terminated: bool = False,  # noqa: FBT001, FBT002 - in Gymnasium's order
-        truncated: bool = False,  # noqa: FBT001, FBT002 - as above
-        *,
-        episode: int | None = None,
-        step_index: int | None = None,
-        agent_id: str | None = None,
-        **further: Any,  # noqa: ANN401 - whatever a column may hold
-    ) -> None:
-        """Tell of a step. Returns at once, unless the run is paused or its spool full.
-
-        Parameters
-        ----------
-        action, observation
-            Numbers, arrays, or whatever can be told as JSON. Arrays are copied.
-        reward, terminated, truncated
-            As Gymnasium's ``step`` returns them.
-        episode, step_index
-            Counted by the emitter, from ``first_episode`` and 0, where they are not given.
-        agent_id
-            Whose step it is; each agent's episodes are counted apart.
-        further
-            Columns of their own: ``epsilon=0.1``, ``loss=...``. Those of the schema (``episode_seed``, ``policy_label``,
-            ``render_payload`` ...) have their own place.
-
-        Raises
-        ------
-        RunCancelledError
-            Somebody has cancelled the run.
-        ClosedError
-            The emitter was closed.
-        """
-        if self.gate.shut and not self.admits():
-            return
-        manner = None
-        if observation.__class__ not in PLAIN or self.choosy:
-            if (
-                observation.__class__ is self._array
-                and observation.dtype is self._dtype
-                and observation.shape == self._shape
-            ):
-                manner = self._same
-            else:
-                manner = self._manner_of(observation)
-            observation = self.keep(observation) if manner is None else observation.tobytes()
-        if action.__class__ not in PLAIN:
-            action = plain(action)
-        if further or agent_id is not None or episode is not None or step_index is not None:
-            self._put_unusual(
-                (now(), action, reward, observation, terminated, truncated, episode, step_index, agent_id),
-                further,
-                manner,
-            )
-        else:
-            self.put((now(), action, reward, observation, terminated, truncated, manner))
-
-    def _put_unusual(self, told: tuple[Any, ...], further: dict[str, Any], manner: int | None) -> None:
-        """Put down a step that says more than most, as a record."""
-        if manner is not None:
-            dtype, shape = self._manners[manner].array or ("", ())
-            numpy = sys.modules["numpy"]
-            told = (*told[:3], numpy.frombuffer(told[3], dtype).reshape(shape), *told[4:])
-        self.put(((*told, snapshots(further) if further else None, None, None), *NOTHING))
-
-    def _manner_of(self, observation: Any) -> int | None:  # noqa: ANN401 - as the environment has it
-        """Return the manner of steps with such an observation, if it is an array of numbers."""
-        numpy = sys.modules.get("numpy")
-        if self.choosy or numpy is None or observation.__class__ is not numpy.ndarray:
-            return None
-        key = (observation.dtype, observation.shape)
-        number = self._arrays.get(key)
-        if number is None and key[0].kind in NUMBERS and len(self._arrays) < _MOST_SHAPES:
-            number = self._arrays[key] = self.manner(array=(key[0].str, key[1]))
-        if number is not None:
-            self._array, (self._dtype, self._shape), self._same = numpy.ndarray, key, number
-        return number
-
-    def manner(self, **how: Any) -> int:  # noqa: ANN401 - as Manner has it
-        """Make a :class:`~live_telemetry_widget.worker.records.Manner` known; return its number."""
-        made = Manner(len(self._manners), **how)
-        self._manners.append(made)
-        self.put((made, *NOTHING))
-        return made.number
-
-    def episode(  # noqa: PLR0913 - an episode's fields, by name
-        self,
-        total_reward: float | None = None,
-        steps: int | None = None,
-        *,
-        terminated: bool | None = None,
-        truncated: bool | None = None,
-        episode: int | None = None,
-        agent_id: str | None = None,
-        **further: Any,  # noqa: ANN401 - whatever a column may hold
-    ) -> None:
-        """End an episode, or say more of the one that its last step has ended.
-
-        A step that is terminated or truncated ends its episode by itself. What is not given here is taken from the steps.
-
-        Parameters
-        ----------
-        total_reward, steps, terminated, truncated
-            Of the episode.
-        episode
-            Its number; the running one's, or the last one's when it has just ended.
-        agent_id
-            Whose it is.
-        further
-            Columns of their own: ``loss=...``. ``success=True`` or ``False`` is the episode's ``outcome`` too, ``"Success"`` or ``"Failed"``, unless
-            `outcome` is said in one of the words of :attr:`Run.episodes <live_telemetry_widget.run.Run.episodes>`.
-        """
-        if self.gate.shut and not self.admits():
-            return
-        said = Episode(
-            now(), total_reward, steps, terminated, truncated, episode, agent_id, snapshots(with_outcome(further))
-        )
-        self.put((said, *NOTHING))
-
-    def record(self, row: Step | Episode | Block | Bulk, rows: int = 1) -> None:
-        """Take a record as it is: for wrappers, which have copied what they must."""
-        if self.gate.shut and not self.admits():
-            return
-        self.put((row, *NOTHING))
-        if rows > 1 and len(self._rows) * rows >= _WAKE_AT * WIDTH:
-            self._press(rows)
-
-    def keep(self, observation: Any) -> Any:  # noqa: ANN401 - as the environment has it
-        """Return a copy of an observation that is to be kept, None for others."""
-        if self.choosy:
-            self._seen += 1
-            if not self.keeps(self._seen - 1):
-                return None
-        return observation if observation.__class__ in FIXED else snapshot(observation)
-
-    def keeps(self, number: int) -> bool:
-        """Whether that of the step of that number, from 0, is to be kept."""
-        return self._options.observations != "none" and number % self._options.observations_every == 0
 
     def admits(self) -> bool:
         """Wait as long as the gate is shut; whether a row may be put down."""
@@ -511,7 +223,7 @@ class Emitter(ManySteps):
         if courier is None:
             return
         courier.wake()
-        while len(self._rows) * each >= _WAKE_AT * _WAIT_AT * WIDTH and courier.alive and not self.gate.off:
+        while len(self._rows) * each >= WAKE_AT * _WAIT_AT * WIDTH and courier.alive and not self.gate.off:
             time.sleep(self._options.interval / 4)
 
     # -- around it ---------------------------------------------------------------------------------------------------
@@ -591,7 +303,7 @@ class Emitter(ManySteps):
                 courier.end(outcome, reason, timeout)
                 # It keeps to the time itself, but may be in the middle of a large batch.
                 courier.join(timeout + 10.0)
-                _LIVE.pop(courier, None)
+                LIVE.pop(courier, None)
                 notices.what_is_left(courier)
         return courier is None or courier.delivered
 
@@ -661,93 +373,5 @@ def emitter_for(to: Emitter | str | None, game_id: str, options: dict[str, Any])
     config = {**({"game_id": game_id} if game_id else {}), **as_json({} if given is None else given)}
     return Emitter(to or DEFAULT_ADDRESS, config=config, **options), True
 
-
-def outcome_of(error: BaseException | None) -> tuple[Outcome, str]:
-    """Return how a training loop ended that was left by an exception, or by none.
-
-    >>> outcome_of(None)
-    ('completed', '')
-    >>> outcome_of(ZeroDivisionError("division by zero"))
-    ('failed', 'ZeroDivisionError: division by zero')
-    >>> outcome_of(KeyboardInterrupt())
-    ('cancelled', 'interrupted')
-    """
-    from live_telemetry_widget.errors import RunCancelledError  # noqa: PLC0415 - beside what it decides
-
-    if error is None:
-        return "completed", ""
-    if isinstance(error, KeyboardInterrupt | RunCancelledError):
-        return "cancelled", "interrupted" if isinstance(error, KeyboardInterrupt) else "cancelled"
-    if isinstance(error, SystemExit):
-        return ("failed", f"exit code {error.code}") if error.code else ("completed", "")
-    return "failed", f"{type(error).__name__}: {error}"
-
-
-def _check(options: Options) -> None:
-    _names.check_address(options.address)
-    for name, value, allowed in (
-        ("on_full", options.on_full, ("block", "drop_oldest", "stop")),
-        ("observations", options.observations, ("full", "summary", "none")),
-    ):
-        if value not in allowed:
-            msg = f"{name} is {value!r}; give one of {', '.join(map(repr, allowed))}"
-            raise ValueError(msg)
-    for name, number, least in (
-        ("spool_limit", options.spool_limit, 1),
-        ("observations_every", options.observations_every, 1),
-        ("first_episode", options.first_episode, 0),
-    ):
-        if number < least:
-            msg = f"{name} is {number!r}; give {least} or more"
-            raise ValueError(msg)
-    for name, seconds in (("interval", options.interval), ("heartbeat", options.heartbeat)):
-        if not seconds > 0:
-            msg = f"{name} is {seconds!r}; give seconds, more than 0"
-            raise ValueError(msg)
-
-
-def _ended(courier: Courier | Helper) -> None:
-    _LIVE.pop(courier, None)
-
-
-now = time.time_ns
-
-#: The emitters' threads that run, and what holds their training threads. Of the process, as what needs it is: its end, and its forks.
-_LIVE: Final[dict[Courier | Helper, Gate]] = {}
-
-
-def _end_forgotten(courier: Courier | Helper) -> None:
-    """End the run of an emitter that is garbage: a thread or a function was left, by its end or by an exception, without closing it."""
-    outcome, reason = outcome_of(exits.left_by())
-    if outcome == "completed":
-        outcome, reason = "failed", "the emitter was not closed"
-    courier.end(outcome, reason, 30.0)
-
-
-def _finish_all() -> None:
-    """At the end of the process: deliver what is left, and say how it ended."""
-    # The first is set when an exception ended the program; of SystemExit Python tells nobody.
-    outcome, reason = outcome_of(getattr(sys, "last_value", None) or exits.left_by())
-    live = list(_LIVE.items())  # one that has ended is not in it any more
-    for courier, gate in live:
-        gate.close("the process ends")
-        courier.end(outcome, reason, 10.0)
-    for courier, _ in live:
-        courier.join(20.0)
-        notices.what_is_left(courier)
-    _LIVE.clear()
-
-
-def _after_fork() -> None:
-    """In a forked process: its parent's emitters record nothing there. gRPC and threads do not survive a fork."""
-    for courier, gate in _LIVE.items():
-        gate.reset("this process was forked from the emitter's; make one here, or use the spawn method")
-        courier.forget()
-    _LIVE.clear()
-
-
-atexit.register(_finish_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 __all__ = ["Emitter", "EmitterStats", "Options", "now", "outcome_of"]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from live_telemetry_widget.errors import DaemonError
 from live_telemetry_widget.worker.child import HelperProcess
-from live_telemetry_widget.worker.emitter import EmitterStats
+from live_telemetry_widget.worker.options import EmitterStats
 from live_telemetry_widget.worker.parcels import dump_rows, dumps, loads, read_some
 from live_telemetry_widget.worker.portions import Scale
 from live_telemetry_widget.worker.records import WIDTH
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from live_telemetry_widget.worker.courier import Courier
-    from live_telemetry_widget.worker.emitter import Options
     from live_telemetry_widget.worker.gate import Gate
+    from live_telemetry_widget.worker.options import Options
     from live_telemetry_widget.worker.records import Manner
 
 _LOG: Final = logging.getLogger(__name__)
@@ -394,7 +394,8 @@ class Helper:
         self._gate.crowd(crowded=True)
         self._gate.fill(full=False)
         try:
-            from live_telemetry_widget.worker.courier import Courier, RowList  # noqa: PLC0415 - loads pyarrow and gRPC
+            from live_telemetry_widget.worker.courier import Courier  # noqa: PLC0415 - loads pyarrow and gRPC
+            from live_telemetry_widget.worker.sources import RowList  # noqa: PLC0415 - as above
 
             options = dataclasses.replace(self.options, run_id=self.run_id)
             courier = Courier(options, RowList(self._rows), self._gate, will=self._will)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from live_telemetry_widget.worker.courier import Courier
-    from live_telemetry_widget.worker.emitter import Options
+    from live_telemetry_widget.worker.options import Options
     from live_telemetry_widget.worker.will import Will
 
 #: Seconds between two reports that nobody has asked for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import TYPE_CHECKING
 
 from live_telemetry_widget.schema import KINDS
@@ -34,7 +35,8 @@ class Link:
         self._producer = producer
         self._session: BatchPublisher | None = None
         self._settled: dict[str, int] = dict.fromkeys(KINDS, 0)
-        self._lost = 0
+        self._lost = collections.Counter[str]()
+        self._given_up = False
         self._failure = ""
 
     async def put(self, kind: str, first: int, rows: int, data: bytes) -> None:
@@ -56,7 +58,23 @@ class Link:
     @property
     def lost(self) -> int:
         """Rows refused for good."""
-        return self._lost + (self._session.lost if self._session else 0)
+        return self.losses().total()
+
+    def losses(self) -> collections.Counter[str]:
+        """Return, by kind, the rows refused for good."""
+        lost = self._lost.copy()
+        if self._session is not None:
+            lost.update(self._losses(self._session))
+        return lost
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the daemon has refused so many rows, one batch after the other, that it is asked no more."""
+        return self._given_up or (self._session is not None and self._session.given_up)
+
+    @staticmethod
+    def _losses(session: BatchPublisher) -> dict[str, int]:
+        return {kind: session.tally(kind).lost for kind in KINDS}
 
     @property
     def failure(self) -> str:
@@ -79,6 +97,7 @@ class Link:
 
     def _note(self, session: BatchPublisher) -> None:
         self._settled = {kind: session.settled(kind) for kind in KINDS}
-        self._lost += session.lost
+        self._lost.update(self._losses(session))
+        self._given_up = self._given_up or session.given_up
         self._failure = (session.trouble if session.lost else "") or self._failure
         self._session = None

@@ -10,8 +10,8 @@ from live_telemetry_widget.worker.spool import default_directory
 
 if TYPE_CHECKING:
     from live_telemetry_widget.worker.courier import Courier
-    from live_telemetry_widget.worker.emitter import Options
     from live_telemetry_widget.worker.helper import Helper
+    from live_telemetry_widget.worker.options import Options
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -10,201 +10,43 @@ not confirmed is kept, up to a limit; then the worker's pipe is no longer read, 
 from __future__ import annotations
 
 import asyncio
-import collections
 import json
 import logging
 import os
 import pathlib
 import signal
 import sys
-import time
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import grpc
 
-from live_telemetry_widget import _names, normalize
-from live_telemetry_widget._further import cut
+from live_telemetry_widget import _names
 from live_telemetry_widget._plain import plain
 from live_telemetry_widget.client import Backoff
 from live_telemetry_widget.errors import ConnectError, DaemonError, WorkerError
 from live_telemetry_widget.proto import telemetry_pb2
-from live_telemetry_widget.schema import Problem
 from live_telemetry_widget.worker import remote
-from live_telemetry_widget.worker.batches import BatchPublisher
-from live_telemetry_widget.worker.brake import Brake
-from live_telemetry_widget.worker.lines import LineCutter
-from live_telemetry_widget.worker.output import Output
+from live_telemetry_widget.worker.outlet import Outlet
 from live_telemetry_widget.worker.process import Signals, WorkerProcess
 from live_telemetry_widget.worker.registration import Registration
+from live_telemetry_widget.worker.steering import Steering
 from live_telemetry_widget.worker.versions import versions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
-    from live_telemetry_widget.worker.lines import Line
 
 _LOG: Final = logging.getLogger(__name__)
 
-_READ: Final = 256 * 1024
-#: A batch of one event costs as much as one of fifty, so little output is left to gather so long (seconds).
-_LITTLE: Final = 32 * 1024
-_GATHER: Final = 0.015
 #: A person is told that a daemon is being waited for after so long (seconds).
 _SAY_AFTER: Final = 1.0
 #: When delivery has been given up, what the worker still said is read so long (seconds), to be counted.
 _LAST_WORDS: Final = 1.0
 _LEAST_WAIT: Final = 2.0
-#: Of what a worker says of itself (characters): readers ask for it with every description of the run.
-_MOST_CONFIG: Final = 100_000
 _LONGEST_REASON: Final = 2_000
 _KILLED: Final = 128
 _EX_UNAVAILABLE: Final = 69
 _EX_NOT_FOUND: Final = 127
-
-
-class _Outlet:
-    """Sorts a worker's lines: events to the publishers, the rest to our standard output.
-
-    Attributes
-    ----------
-    problems : collections.Counter
-        By kind.
-    completed : dict
-        The worker's run_completed event; empty before it.
-    abandoned : asyncio.Event
-    brake : Brake
-        Holds the steps, and so the worker.
-    listens : bool
-        Whether the worker has said that it reads control lines.
-    """
-
-    def __init__(self, registration: Registration, agent_id: str, worker_id: str, stdout: BinaryIO) -> None:
-        self._names = {"run_id": registration.run_id, "agent_id": agent_id, "worker_id": worker_id}
-        self._stdout: Output | None = Output(stdout)
-        self._cutter = LineCutter()
-        self.delivery = BatchPublisher(registration)
-        self.problems: collections.Counter[str] = collections.Counter()
-        self.samples: dict[str, str] = {}
-        self.completed: dict[str, Any] = {}
-        self.abandoned = asyncio.Event()
-        self.brake = Brake()
-        self.listens = False
-        #: Called when the worker says that it listens.
-        self.on_listening: Callable[[], None] = lambda: None
-        #: What the worker has said of itself; and called when it does.
-        self.config: dict[str, Any] = {}
-        self.on_config: Callable[[dict[str, Any]], None] = lambda _: None
-
-    async def read(self, stream: asyncio.StreamReader) -> None:
-        """Take a worker's output to its end."""
-        while data := await stream.read(_READ):
-            await self._take(self._cutter.feed(data))
-            if len(data) < _LITTLE:
-                await asyncio.sleep(_GATHER)
-        rest = self._cutter.rest()
-        if rest.data:
-            # An event if it is whole, cut by a crash otherwise.
-            await self._take([rest], otherwise="torn_line")
-        if self._cutter.too_long:
-            self.problems["line_too_long"] += self._cutter.too_long
-
-    async def close(self) -> None:
-        """Wait until all is delivered or abandoned."""
-        await self.delivery.close()
-
-    def abandon(self) -> None:
-        """Give up what is not delivered."""
-        self.delivery.abandon()
-        self.brake.lift()
-        self.abandoned.set()
-
-    async def _take(self, lines: Iterable[Line], otherwise: str = "not_an_event") -> None:
-        events: list[dict[str, Any]] = []
-        others: list[bytes] = []
-        for line in lines:
-            event = normalize.parse_line(line.data) if line.whole else None
-            if event is None:
-                others.append(line.data)
-                if line.whole and line.data.lstrip().startswith(b"{"):
-                    detail = f"a line that begins as an event does and is none: {cut(line.data)!r}"
-                    self._count([Problem(otherwise, detail)])
-            elif event["type"] in {"step", "episode"}:
-                events.append(event)
-            else:
-                _LOG.info("%s: %s", event["type"], line.data.decode(errors="replace").strip())
-                self._note(event)
-        if others:
-            await self._pass_on(others)
-        while events:
-            count = len(events) if self.brake.open else await self._released(events)
-            await self._publish(events[:count])
-            events = events[count:]
-
-    def _note(self, event: dict[str, Any]) -> None:
-        if event["type"] == "run_completed":
-            self.completed = event
-        elif event["type"] == "run_started":
-            config = event.get("config")
-            if isinstance(config, dict) and config and not self.config:
-                self._learn(config)
-            if event.get("control") is True:
-                self.listens = True
-                self.on_listening()
-
-    def _learn(self, config: dict[str, Any]) -> None:
-        try:
-            size = len(json.dumps(config))
-        except RecursionError:
-            size = sys.maxsize
-        if size > _MOST_CONFIG:
-            detail = f"the config in run_started is longer than {_MOST_CONFIG} characters, or nested too deeply: it is not kept"
-            self._count([Problem("config_too_long", detail)])
-        else:
-            self.config = config
-            self.on_config(config)
-
-    async def _released(self, events: list[dict[str, Any]]) -> int:
-        """Wait for the brake; return how many events may go: as many steps as it lets pass, and what stands between them."""
-        at = [index for index, event in enumerate(events) if event["type"] == "step"]
-        if not at or at[0]:
-            return at[0] if at else len(events)
-        may = await self.brake.take(len(at))
-        return at[may] if may < len(at) else len(events)
-
-    async def _publish(self, events: Iterable[dict[str, Any]]) -> None:
-        steps: list[dict[str, Any]] = []
-        episodes: list[dict[str, Any]] = []
-        now = time.time_ns()
-        for event in events:
-            # What a worker does not date is of the moment at which it was read.
-            event.setdefault("ts_unix_ns", now)
-            (steps if event["type"] == "step" else episodes).append(event)
-        if steps:
-            batch, problems = normalize.steps_from_events(steps, **self._names)
-            self._count(problems)
-            await self.delivery.put("steps", batch)
-        if episodes:
-            batch, problems = normalize.episodes_from_events(episodes, **self._names)
-            self._count(problems)
-            await self.delivery.put("episodes", batch)
-
-    async def _pass_on(self, lines: list[bytes]) -> None:
-        """Write what is no event to our own output; while nobody reads that, the worker waits, and nothing else does."""
-        if self._stdout is None:
-            return
-        try:
-            await self._stdout.write(lines)
-        except (OSError, ValueError) as error:
-            # Whoever read our output has gone (`| head`). That must not cost the run its telemetry.
-            _LOG.info("standard output is closed: %s", error)
-            self.problems["output_closed"] += 1
-            self._stdout = None
-
-    def _count(self, problems: Iterable[Problem]) -> None:
-        for problem in problems:
-            self.problems[problem.kind] += problem.count
-            self.samples.setdefault(problem.kind, problem.detail)
-            _LOG.debug("%s: %s", problem.kind, problem.detail)
 
 
 async def run_worker(  # noqa: PLR0913 - named ones, as the command line has them
@@ -281,7 +123,7 @@ async def run_worker(  # noqa: PLR0913 - named ones, as the command line has the
     try:
         await _join(registration, away_timeout)
         _LOG.info("run %s at %s: %s", registration.run_id, daemon, " ".join(command))
-        outlet = _Outlet(registration, agent_id, worker_id, stdout or sys.stdout.buffer)
+        outlet = Outlet(registration, agent_id, worker_id, stdout or sys.stdout.buffer)
         try:
             wishes = _Wishes(drain_timeout, control_stdin, grace, heartbeat, away_timeout)
             return await _run(command, registration, outlet, wishes)
@@ -322,7 +164,7 @@ class _Wishes(NamedTuple):
     away_timeout: float
 
 
-async def _run(command: Sequence[str], registration: Registration, outlet: _Outlet, wishes: _Wishes) -> int:
+async def _run(command: Sequence[str], registration: Registration, outlet: Outlet, wishes: _Wishes) -> int:
     loop = asyncio.get_running_loop()
     with Signals() as signals:
         try:
@@ -331,7 +173,7 @@ async def _run(command: Sequence[str], registration: Registration, outlet: _Outl
         except WorkerError as error:
             await _finish(registration, telemetry_pb2.OUTCOME_FAILED, str(error), _LEAST_WAIT)
             raise
-        steering = _Steering(worker, outlet, wishes.grace)
+        steering = Steering(worker, outlet, wishes.grace)
         signals.forward_to(steering.signal)
         tasks = [asyncio.create_task(remote.listen(registration, steering.order, steering.cancel))]
         telling: list[asyncio.Task[None]] = []
@@ -371,61 +213,7 @@ def _environment(run_id: str, *, control_stdin: bool) -> dict[str, str]:
     return environment
 
 
-class _Steering:
-    """What comes from outside to a running worker: signals, orders, its end."""
-
-    def __init__(self, worker: WorkerProcess, outlet: _Outlet, grace: float) -> None:
-        self.interrupted = False
-        self._worker = worker
-        self._outlet = outlet
-        self._grace = grace
-        self._ending: asyncio.Task[None] | None = None
-        outlet.on_listening = self._hand_over
-
-    def signal(self, number: int) -> None:
-        """Hand a signal on to the worker, or, when it has ended, stop waiting for the daemon."""
-        if number == signal.SIGTERM and _names.MARK in os.environ:
-            # A daemon has started us, and this is how it says that the run is over. It waits for what is left.
-            self.cancel()
-            return
-        if self._worker.exited.is_set():
-            self._outlet.abandon()
-            return
-        self._let_end()
-        self._worker.send(number)
-
-    def cancel(self) -> None:
-        """End the worker, by force if it must be."""
-        if self._ending is None and not self._worker.exited.is_set():
-            self._let_end()
-            self._ending = asyncio.create_task(self._worker.end_group(self._grace), name="end the worker")
-
-    def _let_end(self) -> None:
-        self.interrupted = True
-        # A worker that is held cannot say its last words.
-        self._outlet.brake.lift()
-
-    async def ended(self) -> None:
-        """Wait until all of a cancelled worker's processes are gone."""
-        if self._ending is not None:
-            await self._ending
-
-    def order(self, event: dict[str, Any]) -> None:
-        """Hand an order to the worker if it listens; else brake its output."""
-        if not (self._outlet.listens and self._tell(event)):
-            self._outlet.brake.order(event)
-
-    def _tell(self, event: dict[str, Any]) -> bool:
-        line = json.dumps({"type": "control", **event}, separators=(",", ":"))
-        return self._worker.say(f"{line}\n".encode())
-
-    def _hand_over(self) -> None:
-        """Let the worker, which has just said that it listens, heed what the brake has heeded for it."""
-        if all(self._tell(event) for event in self._outlet.brake.orders()):
-            self._outlet.brake.clear()
-
-
-async def _see_through(worker: WorkerProcess, outlet: _Outlet, drain_timeout: float) -> float:
+async def _see_through(worker: WorkerProcess, outlet: Outlet, drain_timeout: float) -> float:
     """Read and deliver to the end; return until when (on the loop's clock) the daemon may take its time."""
     loop = asyncio.get_running_loop()
     reading = asyncio.create_task(outlet.read(worker.stdout))
@@ -451,7 +239,7 @@ async def _see_through(worker: WorkerProcess, outlet: _Outlet, drain_timeout: fl
             task.cancel()
 
 
-async def _unless_abandoned(task: asyncio.Task[None], outlet: _Outlet, grace: float) -> None:
+async def _unless_abandoned(task: asyncio.Task[None], outlet: Outlet, grace: float) -> None:
     """Wait for a task; once the delivery is abandoned no longer than `grace` seconds."""
     abandoned = asyncio.create_task(outlet.abandoned.wait())
     await asyncio.wait({task, abandoned}, return_when=asyncio.FIRST_COMPLETED)
@@ -521,7 +309,7 @@ def _name_of(command: Sequence[str]) -> str:
     return name
 
 
-def _report(outlet: _Outlet, registration: Registration) -> None:
+def _report(outlet: Outlet, registration: Registration) -> None:
     delivery, address = outlet.delivery, registration.address
     steps, episodes = delivery.tally("steps"), delivery.tally("episodes")
     _say(f"run {registration.run_id}: {steps.confirmed} steps and {episodes.confirmed} episodes published to {address}")

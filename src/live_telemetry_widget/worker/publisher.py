@@ -106,6 +106,11 @@ class Delivery(abc.ABC):
         self._given_up = False
         self._task = asyncio.create_task(self._run(), name=f"publish {what}")
 
+    @property
+    def given_up(self) -> bool:
+        """Whether nothing is sent any more."""
+        return self._given_up
+
     async def close(self) -> None:
         """Wait until all is confirmed or given up; :meth:`abandon` cuts that short."""
         self._closing = True

@@ -70,6 +70,11 @@ class SinglesPublisher:
         """What went wrong last."""
         return next((publisher.failure for publisher in self._publishers.values() if publisher.failure), "")
 
+    @property
+    def given_up(self) -> bool:
+        """Whether nothing of some kind is sent any more."""
+        return any(publisher.given_up for publisher in self._publishers.values())
+
     async def close(self) -> None:
         """Wait until all is confirmed or given up."""
         for publisher in self._publishers.values():

@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from live_telemetry_widget.worker.emitter import EmitterStats
     from live_telemetry_widget.worker.ledger import Account
+    from live_telemetry_widget.worker.options import EmitterStats
     from live_telemetry_widget.worker.records import Manner
 
 
