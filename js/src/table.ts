@@ -23,6 +23,10 @@ const PLACEHOLDER = "…";
 const OUT_OF_REACH = "–";
 /** After so many milliseconds without scrolling the thumb stands where it belongs. */
 const SETTLE_MS = 150;
+/** So long after a turn of the wheel, or a finger's movement, scrolling is of that. */
+const TURNED_MS = 500;
+
+const TURNS = ["wheel", "touchmove"] as const;
 
 export interface TableOptions {
   table: TableName;
@@ -90,6 +94,7 @@ export function makeTable(page: Page, options: TableOptions): TableView {
   let drawing = false;
   let again = false;
   let settle: number | undefined;
+  let turnedAt = Number.NEGATIVE_INFINITY;
   /** A row to bring on screen when the table is on it: under a tab that is not chosen it has no size. */
   let owed: number | null = null;
 
@@ -231,7 +236,11 @@ export function makeTable(page: Page, options: TableOptions): TableView {
     const top = grid.scrollTop;
     const bottom = grid.scrollHeight - grid.clientHeight;
     const up = top < range.placed - 1;
-    const moved = range.scrolled(top, grid.clientHeight);
+    const now = performance.now();
+    const turned = now - turnedAt < TURNED_MS;
+    // What goes on by itself after a turn, or a finger that was lifted, belongs to it.
+    if (turned) turnedAt = now;
+    const moved = range.scrolled(top, grid.clientHeight, turned);
     if (top >= bottom - ROW_HEIGHT / 2 && range.shift + range.span >= range.total) {
       if (!following) {
         setFollowing(true);
@@ -244,6 +253,14 @@ export function makeTable(page: Page, options: TableOptions): TableView {
     window.clearTimeout(settle);
     if (range.cramped(grid.clientHeight)) settleNow();
     else if (range.span < range.total) settle = window.setTimeout(settleNow, SETTLE_MS);
+  };
+
+  const onTurn = (): void => {
+    turnedAt = performance.now();
+  };
+  /** The thumb may have been taken. */
+  const onDown = (event: PointerEvent): void => {
+    if (event.pointerType !== "touch") turnedAt = Number.NEGATIVE_INFINITY;
   };
 
   const settleNow = (): void => {
@@ -328,6 +345,8 @@ export function makeTable(page: Page, options: TableOptions): TableView {
   const resized = new ResizeObserver(() => drawSoon.request());
   resized.observe(element);
   grid.addEventListener("scroll", onScroll, { capture: true, passive: true });
+  for (const name of TURNS) grid.addEventListener(name, onTurn, { capture: true, passive: true });
+  grid.addEventListener("pointerdown", onDown, { capture: true, passive: true });
   document.addEventListener("selectionchange", onSelect);
   follow.addEventListener("click", onFollow);
   setFollowing(true);
@@ -365,6 +384,8 @@ export function makeTable(page: Page, options: TableOptions): TableView {
       hands.close();
       unstyle();
       grid.removeEventListener("scroll", onScroll, { capture: true });
+      for (const name of TURNS) grid.removeEventListener(name, onTurn, { capture: true });
+      grid.removeEventListener("pointerdown", onDown, { capture: true });
       document.removeEventListener("selectionchange", onSelect);
       follow.removeEventListener("click", onFollow);
       run.unwant(element);
