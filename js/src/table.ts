@@ -16,8 +16,10 @@ import { makeTableHands } from "./table-hands.ts";
 import type { TableState } from "./table-state.ts";
 import { ROW_HEIGHT, RowWindow } from "./window.ts";
 
-/** Rows to have here beyond those on screen. */
-const AHEAD = 40;
+/** Rows to have here beyond those on screen, so many that a wheel does not run out of them while the kernel answers. */
+const AHEAD = 200;
+/** Where rows are arranged they are dear: those that are shown come first. */
+const AHEAD_ARRANGED = 40;
 /** A row that is on its way, and one that will not come. */
 const PLACEHOLDER = "…";
 const OUT_OF_REACH = "–";
@@ -111,7 +113,8 @@ export function makeTable(page: Page, options: TableOptions): TableView {
       const shift = range.shift;
       drawn = shift;
       const shownColumns = columns.list.slice(x0, x1);
-      if (y1 > y0) state.want(element, shift + y0 - AHEAD, shift + y1 + AHEAD);
+      const ahead = state.arrangedBy === null ? AHEAD : AHEAD_ARRANGED;
+      if (y1 > y0) state.want(element, shift + y0 - ahead, shift + y1 + ahead);
       const held: (Held | null)[] = [];
       for (let y = y0; y < Math.min(y1, range.span); y++) held.push(rows.row(y + shift));
       return {
