@@ -4,7 +4,7 @@
 
 ``run.steps`` of a million rows, for runs of three shapes: the first time, when the run has just come, and later, after every thousand rows more.
 The peer has the same rows as one Arrow table in the order in which they came; it sorts them, where interleaved agents need it, and calls ``to_pandas()``. Ours and
-the peer are processes of their own, one after the other, because the first time is mostly memory that a process has not touched yet. Judged is processor time
+the peer are processes of their own, by turns (the medians of three rounds), because the first time is mostly memory that a process has not touched yet. Judged is processor time
 (all threads): others may use the machine. Then ``run.episodes`` and ``run.episode(i)`` of a run that goes on.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -36,26 +37,34 @@ A_MILLION: Final = 1_000_000
 LONG: Final = 2_000_000
 LENGTH: Final = 50
 LATER: Final = 7
+ROUNDS: Final = 3
+PEERS: Final = ("ours", "plain")
 KEY: Final = ("worker_id", "agent_id", "episode", "step_index")
 
 SHAPES: Final = {"one agent": (LENGTH, 1), "episodes of 8 steps": (8, 1), "8 agents x 4 workers": (LENGTH, 32)}
 
 
 class Spent(NamedTuple):
-    """Milliseconds that a call took: of processor, of that the kernel's, and by the clock."""
+    """Milliseconds that a call took: of processor, of that the kernel's, and by the clock; and how many pages of memory the kernel had to find."""
 
     processor: float
     kernel: float
     clock: float
+    faults: float
 
 
 def timed(call: Callable[[], object]) -> Spent:
     """Return what a call takes."""
-    began, before = time.perf_counter(), os.times()
+    began, before, faults = time.perf_counter(), os.times(), _faults()
     processor = time.process_time()
     call()
-    processor = time.process_time() - processor
-    return Spent(processor * 1e3, (os.times().system - before.system) * 1e3, (time.perf_counter() - began) * 1e3)
+    processor = (time.process_time() - processor) * 1e3
+    kernel, clock = (os.times().system - before.system) * 1e3, (time.perf_counter() - began) * 1e3
+    return Spent(processor, kernel, clock, _faults() - faults)
+
+
+def _faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def ours(length: int, streams: int, steps: int) -> list[Spent]:
@@ -100,16 +109,29 @@ def in_a_child(what: str, shape: str, steps: int) -> tuple[Spent, float]:
     return first, statistics.median(spent.processor for spent in later)
 
 
-def frames_of_steps(steps: int) -> None:
+def by_turns(shape: str, steps: int, rounds: int) -> list[tuple[Spent, float]]:
+    """Return what :func:`in_a_child` says of ours and of the peer: the medians of as many rounds, each of both."""
+    rows: list[list[tuple[Spent, float]]] = [[in_a_child(what, shape, steps) for what in PEERS] for _ in range(rounds)]
+    return [
+        (
+            Spent(*(statistics.median(values) for values in zip(*(first for first, _ in told), strict=True))),
+            statistics.median(later for _, later in told),
+        )
+        for told in zip(*rows, strict=True)
+    ]
+
+
+def frames_of_steps(steps: int, rounds: int) -> None:
     """Print what ``run.steps`` costs."""
     table = Table(f"run.steps of {steps:,} rows", "ms of processor")
     for shape in SHAPES:
-        (first, later), (peer, peer_later) = (in_a_child(what, shape, steps) for what in ("ours", "plain"))
+        (first, later), (peer, peer_later) = by_turns(shape, steps, rounds)
         table.ratio(f"{shape}, the first time", first.processor, at_most=STEPS_MS)
-        table.row(
-            "  of that the kernel's, mostly to find new memory", first.kernel, f"by the clock {first.clock:.0f} ms"
-        )
-        table.row("  plain pyarrow, the first time", peer.processor, f"by the clock {peer.clock:.0f} ms")
+        for name, spent in (("", first), ("plain pyarrow, ", peer)):
+            if name:
+                table.row("  plain pyarrow, the first time", spent.processor)
+            note = f"by the clock {spent.clock:.0f} ms, {spent.faults:,.0f} faults"
+            table.row(f"  {name}of that the kernel's, mostly to find new memory", spent.kernel, note)
         table.row("  ours to plain pyarrow", first.processor / peer.processor)
         table.ratio(f"{shape}, later", later, at_most=STEPS_MS)
         table.row("  plain pyarrow, later", peer_later)
@@ -168,7 +190,8 @@ def main() -> None:
         for spent in (ours if what == "ours" else plain)(*map(int, numbers)):
             print(*spent)
         return
-    frames_of_steps(160_000 if options.quick else A_MILLION)  # whole episodes of each of 32 streams
+    rounds = 1 if options.quick else ROUNDS
+    frames_of_steps(160_000 if options.quick else A_MILLION, rounds)  # whole episodes of each of 32 streams
     of_a_run_that_goes_on(200_000 if options.quick else options.steps)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from live_telemetry_widget import _json
-from live_telemetry_widget.schema import TEXT
+from live_telemetry_widget import _json, _straight
+from live_telemetry_widget._straight import Labels, Plain
+from live_telemetry_widget.schema import LABEL, TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,26 +25,16 @@ def moment(nanoseconds: int | None) -> pd.Timestamp | None:
 _Frame = TypeVar("_Frame", bound=pd.DataFrame)
 
 
-class Plain(Protocol):
-    """A column in memory of NumPy's own: numbers (of times, nanoseconds), and which of them are missing, if any is."""
-
-    @property
-    def numbers(self) -> np.ndarray[Any, Any]:
-        """The numbers."""
-
-    @property
-    def missing(self) -> np.ndarray[Any, Any] | None:
-        """True where there is none."""
-
-
 @overload
 def to_frame(table: pa.Table, decode: Sequence[str] = ()) -> pd.DataFrame: ...
 @overload
 def to_frame(
-    table: pa.Table | Iterable[tuple[pa.Field, pa.ChunkedArray | Plain]], decode: Sequence[str], kind: type[_Frame]
+    table: pa.Table | Iterable[tuple[pa.Field, pa.ChunkedArray | Plain | Labels]],
+    decode: Sequence[str],
+    kind: type[_Frame],
 ) -> _Frame: ...
 def to_frame(
-    table: pa.Table | Iterable[tuple[pa.Field, pa.ChunkedArray | Plain]],
+    table: pa.Table | Iterable[tuple[pa.Field, pa.ChunkedArray | Plain | Labels]],
     decode: Sequence[str] = (),
     kind: type[pd.DataFrame] = pd.DataFrame,
 ) -> pd.DataFrame:
@@ -60,8 +51,10 @@ def to_frame(
     """
     columns: dict[str, Any] = {}
     for field, column in zip(table.schema, table.columns, strict=True) if isinstance(table, pa.Table) else table:
-        if not isinstance(column, pa.ChunkedArray):
+        if isinstance(column, Plain):
             columns[field.name] = _of_numbers(field.type, column)
+        elif isinstance(column, Labels):
+            columns[field.name] = (_of_labels if field.name in decode else _categories)(column)
         elif field.name in decode:
             columns[field.name] = decoded(column)
         else:
@@ -74,8 +67,9 @@ def _of_numbers(kind: pa.DataType, column: Plain) -> Any:  # noqa: ANN401 - what
     if pa.types.is_timestamp(kind):
         if missing is not None:
             numbers[missing] = pd.NaT.value
-        times = pd.DatetimeIndex(numbers.view(f"M8[{kind.unit}]"), copy=False)
-        return pd.Series(times.tz_localize(kind.tz), copy=False)
+        # Whole numbers are taken to be of UTC, and are not copied.
+        times = pd.array(numbers, dtype=pd.DatetimeTZDtype(kind.unit, "UTC"), copy=False)
+        return pd.Series(times if kind.tz == "UTC" else times.tz_convert(kind.tz), copy=False)
     if missing is None:
         return pd.Series(numbers, copy=False)
     if pa.types.is_floating(kind):
@@ -95,6 +89,10 @@ def _series(column: pa.ChunkedArray) -> Any:  # noqa: ANN401 - whatever pandas t
         return pd.Series(kept(values.copy() if not values.flags.writeable else values, mask.copy()))
     if pa.types.is_null(kind):
         return pd.Series([None] * len(column), dtype=object)
+    if kind == TEXT and column.null_count == len(column):
+        return _straight.no_texts(len(column)).to_pandas()
+    if kind == LABEL:
+        return _categories(_straight.labels(column.chunks, len(column)))
     if pa.types.is_dictionary(kind):
         return column.unify_dictionaries().combine_chunks().to_pandas() if len(column) else pd.Categorical([])
     series = column.to_pandas()
@@ -105,21 +103,55 @@ def _series(column: pa.ChunkedArray) -> Any:  # noqa: ANN401 - whatever pandas t
 def decoded(column: pa.ChunkedArray) -> Any:  # noqa: ANN401
     """Return a label column of JSON texts as numbers or strings if its distinct values are such, else as it is."""
     texts = [text for text in column.unique().to_pylist() if text is not None]
+    held = _meanings(texts)
+    if held is None:
+        return _series(column)
+    known = pa.array(texts, TEXT)
+    # By the few labels of each chunk, not row by row.
+    taken = [held.take(pc.index_in(c.dictionary, value_set=known)).take(c.indices) for c in column.chunks]
+    return _series(pa.chunked_array(taken))
+
+
+def _meanings(texts: list[str]) -> pa.Array | None:
+    """Return what JSON texts say where all are numbers, all truths or all strings; None otherwise."""
     try:
         values = [_json.parse(text) for text in texts]
     except _json.UNREADABLE:
-        return _series(column)
+        return None
     kinds = {type(value) for value in values}
-    if kinds and (kinds <= {int, float} or kinds in ({str}, {bool})):
-        target = pa.bool_() if kinds == {bool} else pa.string() if kinds == {str} else None
-        if target is None:
-            target = pa.int64() if kinds == {int} else pa.float64()
-        try:
-            held = pa.array(values, target)
-        except (OverflowError, pa.ArrowInvalid):
-            return _series(column)
-        known = pa.array(texts, TEXT)
-        # By the few labels of each chunk, not row by row.
-        taken = [held.take(pc.index_in(c.dictionary, value_set=known)).take(c.indices) for c in column.chunks]
-        return _series(pa.chunked_array(taken))
-    return _series(column)
+    if not kinds or not (kinds <= {int, float} or kinds in ({str}, {bool})):
+        return None
+    target = (
+        {str: TEXT, bool: pa.bool_(), int: pa.int64()}.get(kinds.pop(), pa.float64())
+        if len(kinds) == 1
+        else pa.float64()
+    )
+    try:
+        return pa.array(values, target)
+    except (OverflowError, pa.ArrowInvalid):
+        return None
+
+
+def _categories(column: Labels) -> Any:  # noqa: ANN401
+    return pd.Categorical.from_codes(column.codes, pd.Index(column.words.to_pandas()), validate=False)
+
+
+def _of_labels(column: Labels) -> Any:  # noqa: ANN401
+    """Return labels that are JSON texts as :func:`decoded` does."""
+    codes, words = column
+    # Of what rows were cut from there may be words that none of them has.
+    used = np.flatnonzero(np.bincount(codes + np.int32(1), minlength=len(words) + 1)[1:])
+    held = _meanings(words.take(pa.array(used)).to_pylist())
+    if held is None:
+        return _categories(column)
+    places = np.zeros(len(words), np.int64)
+    places[used] = np.arange(len(used))
+    missing = codes < 0
+    any_missing = bool(missing.any())
+    if held.type == TEXT:
+        return held.take(pa.array(places[codes], mask=missing if any_missing else None)).to_pandas()
+    meant = held.to_numpy(zero_copy_only=False)[places]
+    numbers = meant.take(codes, out=_straight.room(len(codes), meant.dtype), mode="wrap")  # -1 is the last
+    if any_missing:
+        numbers[missing] = 0
+    return _of_numbers(held.type, Plain(numbers, missing if any_missing else None))

@@ -6,19 +6,21 @@ Used by :mod:`~live_telemetry_widget.frames` only.
 from __future__ import annotations
 
 import bisect
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from live_telemetry_widget import _arrow
+from live_telemetry_widget import _arrow, _straight
 from live_telemetry_widget._packed import Packed
 from live_telemetry_widget._spill import Spill
 from live_telemetry_widget.schema import LABEL, TEXT, unify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from live_telemetry_widget._straight import Labels, Plain
 
 Numbers: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int64]]"
 
@@ -36,13 +38,6 @@ _TAKE_BYTES: Final = 256 * 1024 * 1024
 _ARRANGE_BYTES: Final = 1024 * 1024 * 1024
 #: A label that is never null: "" is its null.
 _WORKER: Final = "worker_id"
-
-
-class Plain(NamedTuple):
-    """A column in memory of NumPy's own: numbers (of times, nanoseconds), and which of them are missing, if any is."""
-
-    numbers: np.ndarray[Any, Any]
-    missing: np.ndarray[Any, Any] | None
 
 
 class Rows:
@@ -161,7 +156,7 @@ class Rows:
         table, at = self.slice(0, self.total), pa.array(rows)
         return pa.Table.from_arrays([_moved(column, at) for column in table.columns], schema=table.schema)
 
-    def columns(self, rows: Numbers | None = None) -> Iterator[tuple[pa.Field, pa.ChunkedArray | Plain]]:
+    def columns(self, rows: Numbers | None = None) -> Iterator[tuple[pa.Field, pa.ChunkedArray | Plain | Labels]]:
         """Yield all rows a column at a time, so that no more than one is unpacked; in another order when `rows` has each of them once.
 
         Raises
@@ -171,14 +166,16 @@ class Rows:
         """
         places = None
         if rows is not None:
-            places = np.empty(len(rows), np.int64)
+            places = _straight.room(len(rows), np.int64)
             places[rows] = np.arange(len(rows))
         at = None if rows is None else pa.array(rows)
         chunks = self.chunks or [_arrow.empty(self.core)]
         for field in unify(self.core, [chunk.schema for chunk in chunks]):
             parts = (_column(chunk, field) for chunk in chunks)
-            if _is_plain(field.type):
-                yield field, _plain(parts, field.type, self.total, places)
+            if _straight.is_plain(field.type):
+                yield field, _straight.plain(parts, field.type, self.total, places)
+            elif field.type == LABEL:
+                yield field, _straight.labels(parts, self.total, places)
             else:
                 column = pa.chunked_array(list(parts), field.type)
                 yield field, column if at is None else _moved(column, at)
@@ -263,29 +260,6 @@ def _column(chunk: pa.RecordBatch | Packed, field: pa.Field) -> pa.Array:
     if held.equals(field, check_metadata=True):
         return column
     return _arrow.conform(pa.RecordBatch.from_arrays([column], schema=pa.schema([held])), pa.schema([field])).column(0)
-
-
-def _is_plain(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_primitive(kind)) and kind.bit_width != 16  # noqa: PLR2004 - NumPy's half floats are not Arrow's
-
-
-def _plain(parts: Iterator[pa.Array], kind: pa.DataType, total: int, places: Numbers | None) -> Plain:
-    """Return numbers put where they belong, piece by piece."""
-    timed = pa.types.is_timestamp(kind)
-    values = np.zeros(total, np.int64 if timed else kind.to_pandas_dtype())
-    missing = None
-    end = 0
-    for part in parts:
-        start, end = end, end + len(part)
-        at = slice(start, end) if places is None else places[start:end]
-        if part.null_count:
-            missing = np.zeros(total, bool) if missing is None else missing
-            missing[at] = part.is_null().to_numpy(zero_copy_only=False)
-        if part.null_count < len(part):
-            known = part.cast(pa.int64()) if timed else part
-            known = pc.fill_null(known, 0 if kind != pa.bool_() else False) if part.null_count else known
-            values[at] = known.to_numpy(zero_copy_only=False)
-    return Plain(values, missing)
 
 
 def _moved(column: pa.ChunkedArray, at: pa.Array) -> pa.ChunkedArray:

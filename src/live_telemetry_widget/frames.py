@@ -82,6 +82,8 @@ class Delta:
 _NONE: Final[dict[int, Episode]] = {}
 #: The log of changes is tidied when it is longer than twice the number of episodes, and this.
 _LOG_ROOM: Final = 1_024
+#: So many stretches of steps are looked at at once.
+_A_PIECE: Final = 4_096
 #: So many things that are found when looked at are counted.
 _COUNTED_ONCE: Final = 100_000
 
@@ -590,7 +592,12 @@ class RunFrames:
 
         def make() -> Numbers | None:
             _, counts, rows = np.frombuffer(places, np.int64).reshape(-1, 3).T
-            return None if (np.diff(rows) == counts[:-1]).all() else _ranges(rows, counts)
+            if all(
+                (np.diff(rows[at : at + _A_PIECE + 1]) == counts[at : at + _A_PIECE][: len(rows) - at - 1]).all()
+                for at in range(0, len(rows), _A_PIECE)
+            ):
+                return None
+            return rows.copy() if (counts == 1).all() else _ranges(rows, counts)
 
         return make
 
@@ -790,6 +797,9 @@ class RunFrames:
             held = self._kept(name)
             if held is not None and held[0] == self.revision:
                 return held[1]
+            # What is not of now any more is let go before its like is made, which may then have its memory.
+            held = None
+            self._cache.pop(name, None)
             revision, make = self.revision, begin()
         made = make()
         with self._lock:

@@ -14,7 +14,7 @@ import time
 import pytest
 
 import live_telemetry_widget as ltw
-from live_telemetry_widget.worker import helper
+from live_telemetry_widget.worker import child, courier, helper
 from live_telemetry_widget.worker.emitter import Emitter
 from live_telemetry_widget.worker.helper import Helper
 from tests.conftest import demo_command, proxy_command, wait_for
@@ -66,12 +66,12 @@ def test_a_killed_helper_is_replaced_and_everything_is_told_once(
             wait_for(lambda: own.deaths == number + 1, "the helper's death was noticed")  # noqa: B023 - called at once
         tell(emitter, told, 5)
         told += 5
-        assert emitter.flush(60)
+        assert emitter.flush(60) == spooled
         stats = emitter.stats
         assert stats.problems["helper_died"] == 4
         assert stats.confirmed_steps + stats.dropped >= told
         pid = own.pid
-        assert emitter.close(timeout=30)
+        assert emitter.close(timeout=30) == spooled
         wait_for(lambda: is_gone(pid), "the helper has ended")
         run = recorded(address, "restarted")
         seen = run.steps["observation"].astype(int).tolist()
@@ -92,6 +92,94 @@ def test_a_killed_helper_is_replaced_and_everything_is_told_once(
         emitter.close(timeout=0)
         if server is not None:
             server.stop()
+
+
+def kill_helper(own: Helper) -> None:
+    pid = own.pid
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: own.pid != pid, "the helper's death was noticed")
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_when_helpers_keep_dying_the_training_process_does_their_work(
+    tmp_path: pathlib.Path, spool: pathlib.Path, monkeypatch: pytest.MonkeyPatch, *, served: bool
+) -> None:
+    """With what they had not kept and what they left, daemon or not, and somebody who waits for it meanwhile."""
+    monkeypatch.setattr(helper, "_LIVES", 1)
+    address = free_address()
+    server = ltw.serve(tmp_path / "data", address) if served else None
+    emitter = Emitter(address, "carried on", spool_dir=spool, worker_id="w")
+    own = helper_of(emitter)
+    flushed: list[bool] = []
+    waiter = threading.Thread(target=lambda: flushed.append(emitter.flush(60)))
+    try:
+        tell(emitter, 0, 1_000)
+        wait_for(lambda: emitter.stats.steps == 1_000, "the first helper has them")
+        tell(emitter, 1_000, 1_005)
+        kill_helper(own)
+        # What is in the pipe of one that does not read must not be lost with it.
+        os.kill(own.pid, signal.SIGSTOP)
+        tell(emitter, 2_005, 2_000)
+        waiter.start()
+        kill_helper(own)
+        assert own.pid == 0
+        if server is None:
+            server = ltw.serve(tmp_path / "data", address)
+        waiter.join(60)
+        assert flushed == [True]
+        tell(emitter, 4_005, 5)
+        assert emitter.flush(60)
+        stats = emitter.stats
+        assert (stats.problems["helper_died"], stats.problems["helper_given_up"]) == (2, 1)
+        assert (stats.steps, stats.confirmed_steps, stats.not_recorded, stats.why) == (4_010, 4_010, 0, "")
+        assert emitter.close(timeout=30)
+        run = recorded(address, "carried on")
+        assert run.steps["observation"].astype(int).tolist() == list(range(4_010))
+        assert run.steps["episode"].tolist() == [t // 10 for t in range(4_010)]
+        assert run.problems.empty
+        assert left_in(spool) == []
+    finally:
+        emitter.close(timeout=0)
+        if server is not None:
+            server.stop()
+
+
+def test_a_run_is_ended_by_the_training_process_when_its_last_helper_dies_at_the_end(
+    daemon: ltw.Server, spool: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper, "_LIVES", 0)
+    emitter = Emitter(daemon.address, spool_dir=spool)
+    own = helper_of(emitter)
+    os.kill(own.pid, signal.SIGSTOP)
+    tell(emitter, 0, 100)
+    killer = threading.Timer(0.2, os.kill, (own.pid, signal.SIGKILL))
+    killer.start()
+    assert emitter.close(timeout=60)
+    killer.join()
+    run = recorded(daemon.address, emitter.run_id)
+    assert (run.status, len(run.steps)) == ("completed", 100)
+
+
+def test_recording_ends_in_words_when_nobody_can_do_the_helpers_work(
+    daemon: ltw.Server, spool: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        msg = "no thread can be started"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(helper, "_LIVES", 0)
+    monkeypatch.setattr(courier.Courier, "start", refuse)
+    emitter = Emitter(daemon.address, spool_dir=spool)
+    own = helper_of(emitter)
+    os.kill(own.pid, signal.SIGSTOP)
+    tell(emitter, 0, 100)
+    os.kill(own.pid, signal.SIGKILL)
+    wait_for(lambda: emitter.gate.off, "the end of the recording")
+    emitter.step(0, 1.0, 100)
+    stats = emitter.stats
+    assert "no thread can be started" in stats.why
+    assert (stats.problems["helper_lost"], stats.not_recorded) == (100, 1)
+    assert not emitter.close(timeout=5)
 
 
 def test_a_helper_ends_when_its_training_process_was_killed_and_delivers_what_it_has(
@@ -210,7 +298,7 @@ def test_who_reads_a_programs_output_does_not_wait_for_its_helper(tmp_path: path
 def test_one_that_cannot_start_is_done_without(
     daemon: ltw.Server, spool: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(helper, "COMMAND", ("-c", "import sys; sys.exit(1)"))
+    monkeypatch.setattr(child, "COMMAND", ("-c", "import sys; sys.exit(1)"))
     with Emitter(daemon.address, spool_dir=spool) as emitter:
         assert not isinstance(emitter._courier, Helper)
         tell(emitter, 0, 10)

@@ -35,6 +35,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
         "_spill",
         "_packed",
         "_unpacked",
+        "_straight",
         "_rows",
         "_summaries",
         "_stretches",
@@ -78,6 +79,8 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 NEIGHBOURS = {
     ("_rows", "_arrow"),
     ("_rows", "_packed"),
+    ("_rows", "_straight"),
+    ("_columns", "_straight"),
     ("_summaries", "_arrow"),
     ("_rows", "_spill"),
     ("_gaps", "_episode"),

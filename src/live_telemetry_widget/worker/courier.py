@@ -24,13 +24,14 @@ from live_telemetry_widget.worker.emitter import EmitterStats
 from live_telemetry_widget.worker.encode import Encoded, Encoder, pack
 from live_telemetry_widget.worker.heirs import FINAL, OUTCOMES, hand_over
 from live_telemetry_widget.worker.link import Link
+from live_telemetry_widget.worker.portions import Scale, weigh
 from live_telemetry_widget.worker.records import NOTHING, WIDTH
 from live_telemetry_widget.worker.registration import Registration
 from live_telemetry_widget.worker.spool import Spool, estates
 from live_telemetry_widget.worker.will import Will
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from live_telemetry_widget.worker.emitter import Options
     from live_telemetry_widget.worker.gate import Door
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 
 _LONGEST_REASON: Final = 2_000
-#: With more rows in the list the training thread waits.
-MOST_ROWS: Final = 65_536
 #: Seconds.
 _SETTLE: Final = 0.05
 
@@ -77,8 +76,8 @@ class Source(Protocol):
     def crowded(self) -> bool:
         """Whether there are so many that no more should come."""
 
-    def take(self) -> list[Any]:
-        """Return the rows that are there, and forget them."""
+    def portions(self) -> Iterator[tuple[list[Any], bool]]:
+        """Yield the rows that are there now, and forget them: a portion at a time, and whether it is the last. There is at least one."""
 
     def kept(self, make: Callable[[], tuple[Will, bool]]) -> None:
         """Note that what was taken is spooled, and nothing of it was sent yet; `make` makes a will, and says whether it is whole."""
@@ -92,19 +91,26 @@ class RowList:
 
     def __init__(self, rows: list[Any]) -> None:
         self._rows = rows
+        self._scale = Scale()
 
     @property
     def crowded(self) -> bool:
         """Whether there are so many that no more should come."""
-        return len(self._rows) > MOST_ROWS * WIDTH
+        return self._scale.crowded(self._rows)
 
-    def take(self) -> list[Any]:
-        """Return the rows that are there, and take them from the list."""
+    def portions(self) -> Iterator[tuple[list[Any], bool]]:
+        """Yield the rows that are there now, and take them from the list."""
         rows = self._rows
-        number = len(rows)
-        taken = rows[:number]
-        del rows[:number]
-        return taken
+        left = len(rows)
+        while True:
+            number = min(left, self._scale.portion(rows))
+            taken = rows[:number]
+            del rows[:number]
+            self._scale.learn(number // WIDTH, weigh(taken))
+            left -= number
+            yield taken, not left
+            if not left:
+                return
 
     def kept(self, make: Callable[[], tuple[Will, bool]]) -> None:
         """Do nothing: who might inherit ends with us."""
@@ -199,7 +205,7 @@ class Courier:
         done = _Mark()
         self.ask(done)
         # Not longer than the thread lives, which sets what waits when it ends. Others may tell more meanwhile.
-        return done.wait(timeout) and (done.whole or not self.waiting())
+        return done.wait(timeout) and (done.whole or (not self.waiting() and self.stats().complete))
 
     def ask(self, done: Done) -> None:
         """Have `done` set when all that was told is confirmed, or cannot be."""
@@ -332,14 +338,14 @@ class Courier:
                 end = self._ending
                 end.deadline += asyncio.get_running_loop().time()
             waiters, self._flushing = self._flushing, []
-            self._drain(force=bool(waiters or flushing or end), last=bool(waiters or end))
+            await self._drain(force=bool(waiters or flushing or end), last=bool(waiters or end))
             told = sum(self.taken.values())
             flushing += [(told, done) for done in waiters]
             self._settle()
             settled = told - self.waiting()
             for mark, done in flushing:
                 if isinstance(done, _Mark):
-                    done.whole = settled >= mark and not self.refused
+                    done.whole = settled >= mark and self.stats().complete
                 if settled >= mark or self.refusal is not None or self.refused:
                     done.set()
             flushing = [(mark, done) for mark, done in flushing if not done.is_set()]
@@ -360,7 +366,8 @@ class Courier:
         loop = asyncio.get_running_loop()
         left = end.deadline - loop.time()
         if self.waiting() == 0 and self.connected:
-            self.delivered = not self.options.owner or await self._tell(end, max(left, 1.0))
+            told = not self.options.owner or await self._tell(end, max(left, 1.0))
+            self.delivered = told and self.stats().complete
             return True
         if left > 0 and self.refusal is None:
             return False
@@ -395,19 +402,30 @@ class Courier:
 
     # -- in ----------------------------------------------------------------------------------------------------------
 
-    def _drain(self, *, force: bool, last: bool) -> None:
-        """Take what the training thread has said, as far as there is room for it."""
+    async def _drain(self, *, force: bool, last: bool) -> None:
+        """Take what the training thread has said, as far as there is room for it; what else is to be done here is done between portions."""
         limit, policy = self.options.spool_limit, self.options.on_full
         if policy == "block" and self._spool.size >= limit and not force:
             self._gate.fill(full=True)
             return
         if self._source.crowded:  # more than the training thread makes while these are encoded
             self._gate.fill(full=True)
+        for rows, end in self._source.portions():
+            self._take(rows, last=last and end)
+            full = policy == "block" and self._spool.size >= limit and not force
+            self._gate.fill(full=full or (not end and self._source.crowded))
+            if full:
+                return
+            if not end:
+                await asyncio.sleep(0)
+                self._settle()
+
+    def _take(self, rows: list[Any], *, last: bool) -> None:
+        """Encode a portion, keep it, and say that it is kept."""
+        limit, policy = self.options.spool_limit, self.options.on_full
         new = collections.Counter[str]()
-        rows = self._source.take()
         self._keep(self._encoder.encode(rows, last=last), new)
         full = self._spool.size >= limit
-        self._gate.fill(full=policy == "block" and full and not force)
         if policy == "drop_oldest":
             while self._spool.size > limit and self._sent < len(self._spool):
                 self._drop(self._spool.remove(self._sent).rows)

@@ -67,6 +67,8 @@ _PATIENCE: Final = 1.0
 _MEBIBYTE: Final = 1024 * 1024
 #: Of a command line: a program may stand in it as text.
 _LONGEST_WORD: Final = 1_000
+#: Kinds of problems that each cost a row.
+_ROWS_LOST: Final = frozenset({"bad_index", "internal_error", "helper_lost"})
 #: Windows cannot wait for a pipe as others can.
 _PROCESSES: Final = sys.platform != "win32"
 
@@ -166,6 +168,15 @@ class EmitterStats:
     connected: bool = False
     why: str = ""
     problems: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing of what was told is lost for good: what the daemon has not confirmed yet is still on its way.
+
+        >>> EmitterStats(steps=5, waiting=2).complete, EmitterStats(steps=5, dropped=1).complete
+        (True, False)
+        """
+        return not (self.dropped or self.not_recorded or self.refused or not _ROWS_LOST.isdisjoint(self.problems))
 
 
 class Emitter(ManySteps):
@@ -537,7 +548,10 @@ class Emitter(ManySteps):
         return courier.stats()
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Wait until the daemon has committed all that was told so far; whether it has, within so many seconds."""
+        """Wait until the daemon has committed all that was told so far; whether it has, within so many seconds.
+
+        False, too, when something of it never will be committed (``stats.complete`` is False): dropped, refused, not recorded.
+        """
         courier = self._courier
         return courier.flush(timeout) if courier is not None else not self._rows
 
@@ -556,7 +570,9 @@ class Emitter(ManySteps):
         Returns
         -------
         bool
-            Whether everything was delivered; for a second call, what the first has returned.
+            Whether the daemon has committed every row that was told, and heard of the end. False when something is left in the spool,
+            and when rows were given up: by ``on_full="drop_oldest"`` or ``"stop"``, because the daemon refused them, or because they could not
+            be encoded; :attr:`stats` says how many of which. For a second call, what the first has returned.
         """
         courier = self._courier
         if not self._closed:

@@ -22,7 +22,8 @@ from live_telemetry_widget.schema import EPISODES, LABEL, STEPS, STOPPED, TIMEST
 from live_telemetry_widget.worker import bulk
 from live_telemetry_widget.worker.bulk import Bulk
 from live_telemetry_widget.worker.ledger import HOLD, Account
-from live_telemetry_widget.worker.manners import MAX_ROWS, Arrays, Columns, Manners
+from live_telemetry_widget.worker.manners import Arrays, Columns, Manners
+from live_telemetry_widget.worker.portions import MAX_ROWS
 from live_telemetry_widget.worker.records import NOTHING, PLAIN, Block, Episode, Remembering, Unread
 
 if TYPE_CHECKING:

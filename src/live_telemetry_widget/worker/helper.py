@@ -2,7 +2,7 @@
 
 Encoding and publishing within the training process share its interpreter lock; here a thread of it cuts the list every few milliseconds,
 pickles the part (0.05 us a row) and writes it into a pipe, and that is all. What the helper has not said to be kept is held until it has,
-and goes to the next helper when this one dies.
+and goes to the next helper when this one dies; after some deaths, to a courier in this process.
 """
 
 from __future__ import annotations
@@ -12,137 +12,41 @@ import contextlib
 import dataclasses
 import logging
 import os
-import select
-import subprocess
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from live_telemetry_widget.errors import DaemonError
+from live_telemetry_widget.worker.child import HelperProcess
 from live_telemetry_widget.worker.emitter import EmitterStats
-from live_telemetry_widget.worker.parcels import Unframed, dump_rows, dumps, frame, loads, read_some
+from live_telemetry_widget.worker.parcels import dump_rows, dumps, loads, read_some
+from live_telemetry_widget.worker.portions import Scale
 from live_telemetry_widget.worker.records import WIDTH
 from live_telemetry_widget.worker.will import Will
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from live_telemetry_widget.worker.courier import Courier
     from live_telemetry_widget.worker.emitter import Options
     from live_telemetry_widget.worker.gate import Gate
     from live_telemetry_widget.worker.records import Manner
 
 _LOG: Final = logging.getLogger(__name__)
 
-COMMAND: Final = ("-P", "-m", "live_telemetry_widget.worker.helping")
-#: With more rows in the list the training thread waits.
-MOST_ROWS: Final = 65_536
-#: A helper that dies is replaced so many times.
+#: A helper that dies is replaced so many times; then its work is done in this process.
 _LIVES: Final = 5
 #: Seconds that a helper may take, beside what it was given, to say that it has ended.
 _GRACE: Final = 10.0
 #: Seconds within which a helper must say that it lives: it loads pyarrow and gRPC on a machine that may be busy.
 _BIRTH: Final = 30.0
 _REAP: Final = 5.0
+#: Seconds between two looks whether a courier in this process lives.
+_LOOK: Final = 0.5
 #: Seconds between two times that we hear what it says, when nobody waits for it.
 _DEAF: Final = 0.08
 #: With more additions to a will than so many it is read.
 _CODICILS: Final = 256
-_PIPE: Final = 1 << 20
-
-
-class HelperProcess:
-    """One helper, and the pipes to it. What it says is read without waiting."""
-
-    def __init__(self, first: bytes) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        self._process = subprocess.Popen(  # noqa: S603 - our own
-            [sys.executable or "python3", *COMMAND],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # Whoever reads the training program's output to its end must not wait for the helper's.
-            stderr=subprocess.DEVNULL,
-            # Ctrl-C in a terminal is not for it: the last rows are to get out.
-            start_new_session=True,
-            bufsize=0,
-            env=environment,
-        )
-        self.pid = self._process.pid
-        self.ended = False
-        assert self._process.stdin is not None  # noqa: S101 - PIPE
-        assert self._process.stdout is not None  # noqa: S101 - PIPE
-        self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._to, False)
-        os.set_blocking(self._from, False)
-        _widen(self._to)
-        self._cutter = Unframed()
-        self._unsent: collections.deque[memoryview] = collections.deque()
-        self.send(first)
-
-    @property
-    def idle(self) -> bool:
-        """Whether all was written that was sent."""
-        return not self._unsent
-
-    def send(self, data: bytes) -> None:
-        """Have bytes written as soon as there is room for them in the pipe."""
-        self._unsent.append(memoryview(frame(data)))
-
-    def write(self) -> None:
-        """Write what there is room for."""
-        try:
-            while self._unsent:
-                head = self._unsent[0]
-                written = os.write(self._to, head)
-                if written < len(head):
-                    self._unsent[0] = head[written:]
-                else:
-                    self._unsent.popleft()
-        except BlockingIOError:
-            pass
-        except OSError:  # nobody reads any more; what it has said last tells
-            self._unsent.clear()
-
-    def hear(self) -> list[Any]:
-        """Return what the helper has said; :attr:`ended` when it will say no more."""
-        said: list[Any] = []
-        while not self.ended:
-            data = read_some(self._from)
-            if data is None:
-                break
-            self.ended = not data
-            said += map(loads, self._cutter.feed(data))
-        return said
-
-    def wait(self, wake: int, seconds: float, *, hearing: bool) -> bool:
-        """Wait until somebody wakes us, which is True, the helper reads on, or (if asked for) it says something."""
-        readers = [wake, self._from] if hearing and not self.ended else [wake]
-        ready, _, _ = select.select(readers, [self._to] if self._unsent else [], [], seconds)
-        return wake in ready
-
-    def leave(self) -> None:
-        """Close the pipes. A helper that lives finishes what it has, and ends."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-
-    def reap(self, seconds: float) -> bool:
-        """Wait for its end; whether it came."""
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-
-def _widen(descriptor: int) -> None:
-    """Have a pipe hold more, where that can be said: a helper that does not come to run for a moment holds nobody up."""
-    if sys.platform == "linux":
-        import fcntl  # noqa: PLC0415 - not everywhere
-
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 class Helper:
@@ -185,12 +89,15 @@ class Helper:
         self._stats = EmitterStats()
         self._problems = collections.Counter[str]()
         self._process: HelperProcess | None = None
+        #: What does it in this process, when too many helpers have died.
+        self._stand_in: Courier | None = None
         self._will = Will()
         #: What the helper has added to it since, as it came: read when it has died.
         self._codicils: list[bytes] = []
         #: Parcels that the helper has not said to be kept: number, rows, bytes.
         self._parcels: collections.deque[tuple[int, int, bytes]] = collections.deque()
         self._number = 0
+        self._scale = Scale()
         # Of a kind that its holder may take again: an emitter that is garbage ends us from any thread, this one included.
         self._lock = threading.RLock()
         self._flushing: dict[int, threading.Event] = {}
@@ -215,8 +122,8 @@ class Helper:
 
     @property
     def pid(self) -> int:
-        """The helper's."""
-        return self._process.pid if self._process is not None else 0
+        """The helper's; 0 when there is none."""
+        return self._process.pid if self._process is not None and self._stand_in is None else 0
 
     @property
     def alive(self) -> bool:
@@ -236,28 +143,36 @@ class Helper:
         """Have the thread look now."""
         with self._lock, contextlib.suppress(OSError):  # it is awake, or has ended
             os.write(self._wake_write, b"\0")
+        if self._stand_in is not None:
+            self._stand_in.wake()
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was told is confirmed; whether it was in time."""
         if not self.alive:
             return self.delivered
+        if self._stand_in is not None:
+            return self._stand_in.flush(timeout)
         done = threading.Event()
         with self._lock:
             self._flushed += 1
             number = self._flushed
             self._flushing[number] = done
             self._unasked.append(number)
+            if self._stand_in is not None:  # since we looked
+                self._stand_in.ask(done)
         self.wake()
         # Not longer than the thread lives, which sets what waits when it ends.
         done.wait(timeout)
         with self._lock:
             late = self._flushing.pop(number, None) is not None and not done.is_set()
-        return not late and not self.waiting()
+        return not late and not self.waiting() and self.stats().complete
 
     def end(self, outcome: str, reason: str, timeout: float) -> None:
         """Have the helper finish within so many seconds, tell the daemon how the run ended, and end."""
         with self._lock:
             self._ending = self._ending or (outcome, reason, time.monotonic() + timeout)
+            if self._stand_in is not None:
+                self._stand_in.end(outcome, reason, timeout)
         self.wake()
 
     def join(self, timeout: float) -> None:
@@ -266,16 +181,16 @@ class Helper:
 
     def waiting(self) -> int:
         """Return how many rows are not confirmed."""
-        return self._stats.waiting
+        return self._stats.waiting if self._stand_in is None else self._stand_in.waiting()
 
     def stats(self) -> EmitterStats:
         """Return what has become of what was told, as the helper said last."""
-        stats = self._stats
+        stats = self._stats if self._stand_in is None else self._stand_in.stats()
         return dataclasses.replace(
             stats,
             not_recorded=self._gate.turned_away,
             why=self._gate.off or self.failure or stats.why,
-            problems={**stats.problems, **self._problems},
+            problems=dict(self._problems + collections.Counter(stats.problems)),
         )
 
     def forget(self) -> None:
@@ -283,6 +198,8 @@ class Helper:
         self._lock = threading.RLock()  # whoever held it is not here
         if self._process is not None:
             self._process.leave()
+        if self._stand_in is not None:
+            self._stand_in.forget()
         self._close()
 
     def _close(self) -> None:
@@ -302,6 +219,8 @@ class Helper:
         try:
             while not self._over:
                 self._turn()
+            if self._stand_in is not None:
+                self._accompany(self._stand_in)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the training thread must not wait for this one
             _LOG.exception("the emitter of run %s has failed", self.run_id)
             self._give_up(f"the emitter has failed: {error!r}")
@@ -332,8 +251,7 @@ class Helper:
             process.write()
         if process.idle:
             self._say(process, ending)
-            process.write()
-        if len(self._rows) > MOST_ROWS * WIDTH:
+        if self._scale.crowded(self._rows):
             self._gate.crowd(crowded=True)
         elif not self._rows:
             self._gate.crowd(crowded=False)
@@ -350,7 +268,14 @@ class Helper:
         """Hand over what is there: rows first, then what is asked about them."""
         with self._lock:
             unasked, self._unasked = self._unasked, []
-        self._hand_over(process)
+        values = len(self._rows)
+        while values and process.idle:
+            values -= self._hand_over(process, values)
+            process.write()
+        if values:  # the pipe is full; what is asked is about these, too
+            with self._lock:
+                self._unasked[:0] = unasked
+            return
         for number in unasked:
             process.send(dumps(("flush", number)))
         if ending is not None and not self._told_end:
@@ -358,12 +283,12 @@ class Helper:
             left = max(0.0, deadline - time.monotonic())
             self._told_end = True
             process.send(dumps(("end", outcome, reason, left, self._gate.turned_away, self._gate.off)))
+        process.write()
 
-    def _hand_over(self, process: HelperProcess) -> None:
+    def _hand_over(self, process: HelperProcess, most: int) -> int:
+        """Hand over a portion of so many values at most; return how many it has."""
         rows = self._rows
-        number = len(rows)
-        if not number:
-            return
+        number = min(most, self._scale.portion(rows))
         taken = rows[:number]
         del rows[:number]
         data, spoilt = dump_rows(taken)
@@ -371,7 +296,9 @@ class Helper:
             self._problems["not_json"] += spoilt
         self._number += 1
         self._parcels.append((self._number, number // WIDTH, data))
+        self._scale.learn(number // WIDTH, len(data))
         process.send(data)
+        return number
 
     def _hear(self, process: HelperProcess) -> None:
         for said in process.hear():
@@ -438,16 +365,19 @@ class Helper:
         process.reap(_REAP)  # its lock on the spool goes with it
         self.deaths += 1
         self._problems["helper_died"] += 1
-        _LOG.warning("the helper %d of run %s has died; another goes on", process.pid, self.run_id)
-        if self.deaths > (_LIVES if self._born.is_set() else 0):
-            self._give_up(f"{self.deaths} helpers have died, one after the other")
-            return
         self._read_will()
         self._will.stats, self._will.manners = self._stats, list(self._manners)
+        if not self._born.is_set():
+            self._over = True  # the emitter does it in this process
+            return
+        if self.deaths > _LIVES:
+            self._go_on_here(f"{self.deaths} helpers have died, one after the other")
+            return
+        _LOG.warning("the helper %d of run %s has died; another goes on", process.pid, self.run_id)
         try:
             successor = self._process = self._begin()
         except (OSError, RuntimeError) as error:  # no memory; or the interpreter is ending
-            self._give_up(f"a helper has died, and there can be no other: {error}")
+            self._go_on_here(f"a helper has died, and there can be no other ({error})")
             return
         self._gate.fill(full=False)
         for _, _, data in self._parcels:
@@ -456,10 +386,47 @@ class Helper:
             self._unasked = list(self._flushing)
         self._told_end = False
 
+    def _go_on_here(self, why: str) -> None:
+        """Do in this process what no helper lives to do; recording ends only where that cannot be either."""
+        _LOG.warning("run %s: %s; their work is done in this process from now on", self.run_id, why)
+        self._problems["helper_given_up"] += 1
+        # Loading what it takes may last a second, in which nobody takes rows.
+        self._gate.crowd(crowded=True)
+        self._gate.fill(full=False)
+        try:
+            from live_telemetry_widget.worker.courier import Courier, RowList  # noqa: PLC0415 - loads pyarrow and gRPC
+
+            options = dataclasses.replace(self.options, run_id=self.run_id)
+            courier = Courier(options, RowList(self._rows), self._gate, will=self._will)
+            # In front of what the training thread has put down since, in one operation.
+            self._rows[:0] = [value for _, _, data in self._parcels for value in loads(data)]
+            self._parcels.clear()
+            courier.start()
+        except Exception as error:  # noqa: BLE001 - the interpreter ends, memory does, a package was removed
+            self._give_up(f"{why}, and this process cannot do their work: {error!r}")
+            return
+        with self._lock:
+            self._stand_in = courier
+            for done in self._flushing.values():
+                courier.ask(done)
+            if self._ending is not None:
+                outcome, reason, deadline = self._ending
+                courier.end(outcome, reason, max(0.0, deadline - time.monotonic()))
+        self._over = True
+        self._gate.crowd(crowded=False)
+
+    def _accompany(self, courier: Courier) -> None:
+        """Live as long as what does the work in this process, and have its word be ours."""
+        courier.answered.wait()
+        self.run_id, self.refusal = courier.run_id, courier.refusal
+        self.answered.set()
+        while courier.alive:
+            courier.join(_LOOK)
+        self.delivered = courier.delivered
+        self.failure = self.failure or courier.failure
+
     def _give_up(self, why: str) -> None:
         self._over = True
-        if not self._born.is_set():
-            return  # the emitter does it in this process
         self.failure = why
         self._gate.close(why)
         lost = len(self._rows) // WIDTH + sum(rows for _, rows, _ in self._parcels)
@@ -468,4 +435,4 @@ class Helper:
         _LOG.error("run %s: %s; %d rows were not handed over", self.run_id, why, lost)
 
 
-__all__ = ["Helper", "HelperProcess"]
+__all__ = ["Helper"]

@@ -6,6 +6,7 @@ the daemon is there. It answers on its standard output.
 
 from __future__ import annotations
 
+import collections
 import importlib.abc
 import logging
 import os
@@ -18,6 +19,8 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from live_telemetry_widget.worker.parcels import Unframed, dumps, frame, loads, read_some, write_all
+from live_telemetry_widget.worker.portions import MAX_ROWS, PORTION
+from live_telemetry_widget.worker.records import WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -98,7 +101,7 @@ class _Parcels:
 
     def __init__(self, voice: _Voice, number: int) -> None:
         self._voice = voice
-        self._waiting: list[list[Any]] = []
+        self._waiting: collections.deque[tuple[list[Any], int]] = collections.deque()
         #: Of what waits, pickled.
         self.size = 0
         self._lock = threading.Lock()
@@ -115,18 +118,35 @@ class _Parcels:
 
     def add(self, rows: list[Any], size: int) -> None:
         with self._lock:
-            self._waiting.append(rows)
+            self._waiting.append((rows, size))
             self.size += size
 
-    def take(self) -> list[Any]:
-        """Return the rows of all parcels that are here."""
+    def portions(self) -> Iterator[tuple[list[Any], bool]]:
+        """Yield the rows of the parcels that are here now: of several at a time, as long as they are small."""
         with self._lock:
-            parcels, self._waiting = self._waiting, []
-            self.size = 0
-        self._taken = len(parcels)
-        if len(parcels) == 1:
-            return parcels[0]
-        return [value for rows in parcels for value in rows]
+            left = len(self._waiting)
+        while True:
+            parcels = self._next(left)
+            self._taken = len(parcels)
+            left -= len(parcels)
+            yield parcels[0] if len(parcels) == 1 else [value for rows in parcels for value in rows], not left
+            if not left:
+                return
+
+    def _next(self, most: int) -> list[list[Any]]:
+        parcels: list[list[Any]] = []
+        values = weight = 0
+        with self._lock:
+            while len(parcels) < most:
+                rows, size = self._waiting[0]
+                if parcels and (values + len(rows) > MAX_ROWS * WIDTH or weight + size > PORTION):
+                    break
+                self._waiting.popleft()
+                parcels.append(rows)
+                values += len(rows)
+                weight += size
+            self.size -= weight
+        return parcels
 
     def kept(self, make: Callable[[], tuple[Will, bool]]) -> None:
         """Say that what was taken is spooled. Before any of it is sent: what is not said to be kept is handed over again."""

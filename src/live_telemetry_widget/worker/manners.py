@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from live_telemetry_widget.worker.portions import MAX_ROWS
 from live_telemetry_widget.worker.records import WIDTH, Manner
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from live_telemetry_widget.worker.will import Will
 
-#: A batch has at most so many rows, so that reading one of many is cheap.
-MAX_ROWS: Final = 32_768
 _TIMES: Final = {int, type(None)}
 _STEP: Final = {int}
 _USUAL: Final = Manner(-1)

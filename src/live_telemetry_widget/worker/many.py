@@ -8,6 +8,8 @@ from __future__ import annotations
 import abc
 from typing import Any
 
+from live_telemetry_widget.worker.portions import PORTION, size_of
+
 
 class ManySteps(abc.ABC):
     """What tells of many steps at once; :class:`~live_telemetry_widget.Emitter` is one.
@@ -102,5 +104,7 @@ class ManySteps(abc.ABC):
             self._seen += many.rows
             kept = [value if self.keeps(first + at) else None for at, value in enumerate(seen)]
             many.columns["observation"] = kept if any(value is not None for value in kept) else None
-        if many.rows:
-            self.record(many, many.rows)
+        most = max(1, PORTION * many.rows // max(1, size_of(many))) if many.rows else 1
+        for first in range(0, many.rows, most):
+            part = many.slice(first, most)
+            self.record(part, part.rows)
