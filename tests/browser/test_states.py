@@ -262,9 +262,6 @@ def test_what_is_missing_is_told_and_a_page_without_a_kernel_is_static_until_the
         view.reaches("Running")
         notebook.wait(lambda: re.fullmatch(r"\d+ steps missing", view.text("missing")), "what is missing")
         page.get_by_role("tab", name="Episodes").first.click()
-        page.get_by_test_id("ltw-episodes-table").first.locator("regular-table").evaluate(
-            "(e) => { e.scrollLeft = 700; }"
-        )
         notebook.wait(
             lambda: any("incomplete" in row.get("Outcome", "") for row in notebook.table("ltw-episodes-table")),
             "an episode that is marked",
