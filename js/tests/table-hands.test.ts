@@ -160,6 +160,15 @@ describe("the filter's field", () => {
     expect(field().value).toBe("total_reward > 0");
   });
 
+  test("keeps what is being typed while something is played", () => {
+    select(7);
+    field().value = "rewa";
+    kernel.setTrait("step", 3);
+    expect(field().value).toBe("rewa");
+    kernel.setTrait("filter", "reward > 3");
+    expect(field().value).toBe("reward > 3");
+  });
+
   test("gives an example that works", async () => {
     expect(field().placeholder).toContain("reward > 0");
     for (const example of ["reward > 0", "outcome == 'Failed' and steps < 40"]) {
