@@ -2,7 +2,7 @@
 
 import { type Answer, type Fields, whole } from "./report-ask.ts";
 import { stretch } from "./report-curves.ts";
-import { arrowOf, numbers, type Pick, type ReportData } from "./report-data.ts";
+import { arrowOf, type Layers, numbers, type Pick, type ReportData, type Spot } from "./report-data.ts";
 import { cell, find, rows } from "./report-tables.ts";
 
 type Handler = (data: ReportData, ask: Fields) => Promise<Answer>;
@@ -81,7 +81,7 @@ function said(value: unknown): unknown {
   return `[${Array.from(value as Iterable<unknown>, said).join()}]`;
 }
 
-/** As view/layers_question.py. Values are of all episodes: which were the latest within some of them was not counted. */
+/** As view/layers_question.py. Of all episodes it was counted when the file was written; of some it is counted here, over the steps that are in it. */
 async function layers(data: ReportData, ask: Fields): Promise<Answer> {
   const { game, names, of } = await data.layers();
   const agent = ask.agent ?? null;
@@ -90,7 +90,8 @@ async function layers(data: ReportData, ask: Fields): Promise<Answer> {
   if (!sums) throw new Error("this report has not counted the steps of that agent by themselves");
   const range = first !== null && last !== null;
   const [visits, total] = range ? await visitsIn(data, first, last) : [sums.visits, data.steps];
-  const values = range ? [] : sums.values.filter(([context]) => context === (ask.context ?? "||"));
+  const told = range ? await valuesIn(data, first, last) : sums.values;
+  const values = told.filter(([context]) => context === (ask.context ?? "||"));
   const known = names[game] ?? names[String(ask.game)] ?? [];
   const most = Math.max(known.length, ...values.map(([, , , of]) => Math.max(...of.map(([action]) => action + 1))));
   const fields = {
@@ -124,6 +125,53 @@ async function visitsIn(data: ReportData, first: number, last: number): Promise<
     steps += total;
   }
   return [[...counts.values()].sort((a, b) => b[2] - a[2]), steps];
+}
+
+/** The latest value of each action in each cell in which a step of some episodes began. */
+async function valuesIn(data: ReportData, first: number, last: number): Promise<Layers["of"][number]["values"]> {
+  const found = new Map<string, readonly [Spot, Map<number, number>]>();
+  for (const row of numbers(first, Math.min(last + 1, data.episodes.rows))) {
+    const { start, total } = stepsOf(data, row);
+    const [picks, spots] = await Promise.all([
+      data.stepsAt(numbers(start, start + total)),
+      data.begun(start, start + total),
+    ]);
+    picks.forEach((pick, i) => {
+      const spot = spots[i];
+      const known = spot ? worth(pick) : null;
+      if (!spot || !known?.size) return;
+      const held = found.get(String(spot))?.[1];
+      // A list is of all actions, a number of one.
+      found.set(String(spot), [spot, pick[0].columns.has("q_values") ? known : new Map([...(held ?? []), ...known])]);
+    });
+  }
+  return [...found.values()].map(([[context, row, col], known]) => [context, row, col, [...known]]);
+}
+
+/** What a step says that actions are worth. */
+function worth(pick: Pick): Map<number, number> {
+  const known = new Map<number, number>();
+  const note = (action: number, value: unknown): void => {
+    if (typeof value === "number" && Number.isFinite(value)) known.set(action, value);
+  };
+  if (pick[0].columns.has("q_values")) {
+    const values = valueIn(pick, "q_values");
+    for (const [action, value] of listOf(values).entries()) note(action, plain(value));
+    return known;
+  }
+  const action = String(valueIn(pick, "action"));
+  if (/^\d{1,2}$/.test(action)) note(Number(action), plain(valueIn(pick, "q_after") ?? valueIn(pick, "q_before")));
+  return known;
+}
+
+function listOf(values: unknown): unknown[] {
+  if (typeof values !== "string") return Array.from((values ?? []) as Iterable<unknown>);
+  try {
+    const read: unknown = JSON.parse(values);
+    return Array.isArray(read) ? read : [];
+  } catch {
+    return []; // a text that was cut
+  }
 }
 
 function valueIn([batch, index]: Pick, name: string): unknown {

@@ -40,7 +40,13 @@ export interface Pictures {
   grids: Grid[];
   drawn: number[];
   actions: string[];
+  /** Where the step began, a number of one of `spots`; only where steps say what actions are worth. */
+  begins?: number[];
+  spots?: Spot[];
 }
+
+/** A cell, and what else a value there depends on. */
+export type Spot = readonly [context: string, row: number, col: number];
 
 /** What the picture's layers show of all episodes that were chosen; `agent` null: of all agents. */
 export interface Layers {
@@ -127,6 +133,17 @@ export class ReportData {
         all.drawn.push(numbers.get(number) ?? -1);
         all.actions.push(held.actions[row - from] ?? "");
       }
+    }
+    return all;
+  }
+
+  /** Where each step of [first, end) began; null where nobody knows. */
+  async begun(first: number, end: number): Promise<(Spot | null)[]> {
+    const all: (Spot | null)[] = [];
+    for (let row = first; row < end; row++) {
+      const block = this.#blockOf(row);
+      const { begins, spots } = await this.#picturesIn(block);
+      all.push(spots?.[begins?.[row - (this.#edges[block] as number)] ?? -1] ?? null);
     }
     return all;
   }

@@ -32,6 +32,8 @@ const STEPS = [5, 6, 8].flatMap((episode) =>
     episode,
     step_index,
     action: String(step_index),
+    q_before: 0.25,
+    q_after: step_index === 1 ? 0.5 : null,
     reward: step_index * episode,
     state: [0, step_index],
   })),
@@ -61,15 +63,32 @@ const GRIDS = [0, 1].map((col) => ({
   caption: "",
 }));
 
+const NAMES = { FrozenLake: ["left", "down", "right", "up"] };
+const SUMS = { agent: null, full: false, visits: [[0, 0, 9]], values: [["||", 0, 0, [[2, 7]]]] };
+
 function blocks(change: Partial<Meta> = {}): Map<string, string> {
   return new Map([
     ["meta", packed(TEXT.encode(JSON.stringify(meta(change))))],
     ["episodes", arrow(EPISODES)],
     ["steps-0", arrow(STEPS.slice(0, 4))],
     ["steps-1", arrow(STEPS.slice(4))],
+    ["layers", packed(TEXT.encode(JSON.stringify({ game: "", names: NAMES, of: [SUMS] })))],
     [
       "pictures-1",
-      packed(TEXT.encode(JSON.stringify({ grids: GRIDS, drawn: [0, 1, 0, 1, -1], actions: ["a", "b", "c", "d", ""] }))),
+      packed(
+        TEXT.encode(
+          JSON.stringify({
+            grids: GRIDS,
+            drawn: [0, 1, 0, 1, -1],
+            actions: ["a", "b", "c", "d", ""],
+            begins: [0, 1, -1, 0, 0],
+            spots: [
+              ["||", 0, 1],
+              ["R|G|", 2, 2],
+            ],
+          }),
+        ),
+      ),
     ],
   ]);
 }
@@ -138,6 +157,25 @@ describe("a report", () => {
     await expect(ask("ask_episode", { row: 2 })).rejects.toThrow("the steps of this episode are not in this report");
     await expect(ask("ask_episode", { row: 99 })).rejects.toThrow("there is no such episode");
     expect((await ask("ask_difference", { row: 0, other: 1 })).fields).toMatchObject({ step: null, what: "" });
+  });
+
+  it("counts the layers of an episode over its steps, values too", async () => {
+    const ask = await opened();
+    const { fields } = await ask("ask_layers", { first: 1, last: 1, agent: "right", game: "FrozenLake" });
+    expect(fields).toMatchObject({
+      rows: 3,
+      total: 3,
+      full: false,
+      visits: [
+        [0, 0, 1],
+        [0, 1, 1],
+      ],
+    });
+    // Of step 4 the newest value, of step 5 none that is known; step 3 began nobody knows where.
+    expect(fields.values).toEqual([[0, 1, [null, 0.5, null, null]]]);
+    const other = await ask("ask_layers", { first: 1, last: 1, context: "R|G|", game: "FrozenLake" });
+    expect(other.fields.values).toEqual([[2, 2, [null, null, 0.25, null]]]);
+    await expect(ask("ask_layers", { first: 2, last: 2 })).rejects.toThrow("are not in this report");
   });
 
   it("draws curves of all and of an agent in buckets", async () => {

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from live_telemetry_widget.embedded import Server, serve
     from live_telemetry_widget.errors import (
         ClosedError,
+        ConfigError,
         ConnectError,
         DaemonError,
         NoDataError,
@@ -49,6 +50,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 _HOME: Final = {
     "Client": "session",
     "ClosedError": "errors",
+    "ConfigError": "errors",
     "ConnectError": "errors",
     "DaemonError": "errors",
     "NoDataError": "errors",
@@ -122,5 +124,6 @@ __all__ = [  # noqa: RUF022 - the order in which one meets them
     "RunCancelledError",
     "NoDataError",
     "ClosedError",
+    "ConfigError",
     "__version__",
 ]

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from live_telemetry_widget import _arrow
-from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, TEXT, TIMESTAMP, further
+from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, OUTCOMES, TEXT, TIMESTAMP, further
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 #: Columns of the episodes that are ours: a further field of such a name is ``extra_NAME``.
 _DERIVED: Final = frozenset({"outcome", "episode_seed", "source", "complete", "row"})
+_OUTCOME: Final = "outcome"
 #: So many episodes are made anew together when one of them has changed.
 _BLOCK: Final = 1_024
 _ROW: Final = pa.field("row", pa.int64())
@@ -73,6 +74,8 @@ class Summaries:
         self._settled = False
         self._blocks: dict[int, pa.RecordBatch] = {}
         self._names: dict[str, str] = {}
+        #: Whether what records say in a field `outcome` is more than the words of our own column, and needs one beside it.
+        self.keeps_outcomes = False
 
     def forget(self, episode: Episode) -> None:
         """Note that the record of an episode may say more."""
@@ -111,6 +114,8 @@ class Summaries:
         taken = {*_TABLE.names, _ROW.name}
         fields = dict.fromkeys(field.name for schema in schemas for field in further(schema, EPISODES))
         taken |= {name for name in fields if name not in _DERIVED}
+        if not self.keeps_outcomes:
+            fields.pop(_OUTCOME, None)
         for name in fields:
             column = name
             while column in _DERIVED or (column != name and column in taken):
@@ -129,20 +134,16 @@ class Summaries:
         totals = [r.total_reward if r else e.reward for e, r in zip(episodes, records, strict=True)]
         terminated = [e.terminated or bool(r and r.terminated) for e, r in zip(episodes, records, strict=True)]
         truncated = [e.truncated or bool(r and r.truncated) for e, r in zip(episodes, records, strict=True)]
-        said = (
-            stored.column("success").take(index).to_pylist()
-            if "success" in stored.schema.names
-            else [None] * len(index)
-        )
+        said = [told[at] if at is not None else None for told in [_told(stored)] for at in index.to_pylist()]
         outcomes = [
             _outcome(
                 term or (r is not None and not trunc),
                 trunc,
                 total,
-                success,
+                word,
                 "Unfinished" if self._settled else "Running",
             )
-            for r, term, trunc, total, success in zip(records, terminated, truncated, totals, said, strict=True)
+            for r, term, trunc, total, word in zip(records, terminated, truncated, totals, said, strict=True)
         ]
         seq = pc.fill_null(stored.column("seq_id").take(index), 0)
         values: list[Any] = [
@@ -164,13 +165,41 @@ class Summaries:
         arrays += [stored.column("metadata").take(index).combine_chunks(), seq.combine_chunks()]
         fields = list(_TABLE)
         for field in further(stored.schema, EPISODES):
+            if field.name not in self._names:
+                continue  # it is in the outcome
             fields.append(field.with_name(self._names[field.name]))
             arrays.append(stored.column(field.name).take(index).combine_chunks())
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def _outcome(ended: bool, truncated: bool, total: float, success: object, under_way: str) -> str:  # noqa: FBT001 - facts, one table
-    """Return the outcome as the desktop view names it; a success that the worker itself announced is one, whatever the total."""
+def says_more(batch: pa.RecordBatch) -> bool:
+    """Whether records have a field `outcome` with anything else than the words that the column of that name has."""
+    at = batch.schema.get_field_index(_OUTCOME)
+    words = [] if at < 0 else pc.unique(batch.column(at)).to_pylist()
+    return any(word is not None and word not in OUTCOMES for word in words)
+
+
+def _told(stored: pa.Table) -> list[str | bool | None]:
+    """Return what records themselves say of the outcome of their episodes: a word; or True, where they say that it was a success."""
+    told: list[str | bool | None] = [None] * stored.num_rows
+    for name, meant in (
+        ("success", {True: True}),
+        ("is_success", {True: "Success", False: "Failed"}),
+        (_OUTCOME, {word: word for word in OUTCOMES}),
+    ):
+        at = stored.schema.get_field_index(name)
+        if at < 0 or not (pa.types.is_boolean(stored.field(at).type) or pa.types.is_string(stored.field(at).type)):
+            continue
+        for row, value in enumerate(stored.column(at).to_pylist()):
+            if value in meant:
+                told[row] = meant[value]
+    return told
+
+
+def _outcome(ended: bool, truncated: bool, total: float, told: str | bool | None, under_way: str) -> str:  # noqa: FBT001 - facts, one table
+    """Return the outcome as the desktop view names it; a word that the worker has said itself stands, whatever the total."""
+    if isinstance(told, str) and (ended or truncated):
+        return told
     if not ended:
         return "Timeout" if truncated else under_way
-    return "Success" if total > 0 or success is True else "Failed" if total < 0 else "Completed"
+    return "Success" if total > 0 or told is True else "Failed" if total < 0 else "Completed"

@@ -7,6 +7,7 @@
     ├── DaemonError           the daemon answered, with an error
     │   ├── RunNotFoundError  ... that it knows no such run (also: no such recording, no such episode)
     │   └── UnknownCallError  ... that it does not know such a call: a daemon of others, or an older one
+    ├── ConfigError           an emitter's config holds something for which JSON has no word (also a TypeError)
     ├── WaitTimeoutError      run.wait() and friends ran out of time (also a TimeoutError)
     ├── RecordingError        a file that is not a recording, is locked, or is from a newer version
     ├── WorkerError           the worker command could not be started
@@ -40,6 +41,10 @@ class RunNotFoundError(DaemonError, LookupError):
 
 class UnknownCallError(DaemonError):
     """The daemon does not know the call."""
+
+
+class ConfigError(TelemetryError, TypeError):
+    """A config holds something for which JSON has no word."""
 
 
 class WaitTimeoutError(TelemetryError, TimeoutError):

@@ -22,7 +22,7 @@ import numpy as np
 
 from live_telemetry_widget.worker.emitter import Emitter, emitter_for, now, outcome_of
 from live_telemetry_widget.worker.payloads import Board, Frames, MiniGrid
-from live_telemetry_widget.worker.records import NUMBERS, PLAIN, Block, Episode, plain, snapshot
+from live_telemetry_widget.worker.records import NUMBERS, PLAIN, Block, Episode, plain, snapshot, success_in
 
 if TYPE_CHECKING:
     from live_telemetry_widget.worker.payloads import Format
@@ -167,7 +167,7 @@ class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType],
             Somebody has cancelled the run.
         """
         result = self.env.step(action)
-        observation, reward, terminated, truncated, _ = result
+        observation, reward, terminated, truncated, info = result
         emitter = self.emitter
         if emitter.gate.shut and not emitter.admits():
             return result
@@ -182,7 +182,14 @@ class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType],
             action = plain(action)
         self._last = row = (now(), action, reward, kept, terminated, truncated, self._manner)
         emitter.put(row)
+        if terminated or truncated:
+            self._say_success(info)
         return result
+
+    def _say_success(self, info: dict[str, Any]) -> None:
+        """Tell whether the episode that has just ended was one, where the environment says it."""
+        if said := success_in(info):
+            self.emitter.record(Episode(now(), None, None, None, None, None, self._agent_id, said))
 
     def _look_back(self) -> None:
         """Take from the last row what is seldom wanted to be known: each step would be dearer for it."""
@@ -221,7 +228,7 @@ class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType],
     def _tell(self, action: Any, result: tuple[Any, ...]) -> None:  # noqa: ANN401 - the environment's own
         """Tell of a step whose observation is no plain value, nor an array like the one before."""
         self._look_back()
-        observation, reward, terminated, truncated, _ = result
+        observation, reward, terminated, truncated, info = result
         action = plain(action)
         over = terminated or truncated
         if self._simple and not self.emitter.choosy:
@@ -236,6 +243,8 @@ class RecordTelemetry(gymnasium.Wrapper[_ObsType, _ActType, _ObsType, _ActType],
             step = (now(), action, reward, self._seen, terminated, truncated, None, None, self._agent_id)
             self.emitter.record((*step, self._further, drawing, kept if over else None))
         self._seen = kept
+        if over:
+            self._say_success(info)
         self._steps += 1
         self._running = not over
 
@@ -381,7 +390,8 @@ class RecordVectorTelemetry(VectorWrapper, gymnasium.utils.RecordConstructorArgs
         over = (terminated | truncated) & live
         for index in np.flatnonzero(over):
             final = self._final(int(index), infos)
-            self._end(int(index), final, terminated=bool(terminated[index]), truncated=bool(truncated[index]))
+            told = self._success(int(index), infos)
+            self._end(int(index), final, told, terminated=bool(terminated[index]), truncated=bool(truncated[index]))
         self._over = over if self._mode == AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, np.bool_)
         return result
 
@@ -405,8 +415,24 @@ class RecordVectorTelemetry(VectorWrapper, gymnasium.utils.RecordConstructorArgs
     def _part(observations: Any, index: int) -> Any:  # noqa: ANN401 - as above
         return None if observations is None else observations[index]
 
-    def _end(self, index: int, final: Any, *, truncated: bool, terminated: bool = False) -> None:  # noqa: ANN401 - as above
-        further = {} if final is None else {"final_observation": final}
+    def _success(self, index: int, infos: dict[str, Any]) -> dict[str, Any]:
+        """Return what is said of the success of an episode that has just ended."""
+        if self._mode != AutoresetMode.SAME_STEP:
+            return success_in(infos, index)
+        # What is outside is of the episode that has begun in the same step.
+        last = infos.get("final_info")
+        return success_in(last, index) if isinstance(last, dict) else {}
+
+    def _end(
+        self,
+        index: int,
+        final: Any,  # noqa: ANN401 - as above
+        told: dict[str, Any] | None = None,
+        *,
+        truncated: bool,
+        terminated: bool = False,
+    ) -> None:
+        further = {**({} if final is None else {"final_observation": final}), **(told or {})}
         episode = Episode(
             now(),
             float(self._totals[index]),

@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from live_telemetry_widget import slices
 from live_telemetry_widget._turns import Turns
 from live_telemetry_widget.controls import Controls
 from live_telemetry_widget.frames import Cursor
@@ -28,6 +29,7 @@ from live_telemetry_widget.view.curve_question import ViewCurves
 from live_telemetry_widget.view.layers_question import Layers
 from live_telemetry_widget.view.pace import Pace
 from live_telemetry_widget.view.rows_question import Arrangements
+from live_telemetry_widget.view.selection import EpisodeRef
 from live_telemetry_widget.view.widget import LiveTelemetryWidget
 
 if TYPE_CHECKING:
@@ -145,6 +147,7 @@ class LiveView:
         self.controls = Controls(hub, feed) if hub is not None and hub.address is not None else None
         title = f"Live telemetry of run {feed.run_id}" + (f", agent {agent}" if agent else "")
         self.widget = LiveTelemetryWidget(self._on_page, title=title)
+        self.widget.find = self._find
         #: What a saved notebook keeps beside it.
         self.embed: kept.Embed = "summary"
         self.widget.beside = lambda: kept.bundle(feed, self.frames, agent, self.embed)
@@ -175,6 +178,16 @@ class LiveView:
         self._stop_listening = feed.listen(self._wake)
         self._channels = Channels(self.widget.view_id, self._on_channel)
         _PACER.add(self)
+
+    def _find(self, episode: int, step: int | None, agent: str | None, worker: str | None) -> EpisodeRef:
+        """Return what names an episode in the selection of this view."""
+        number = slices.whole(episode, "the episode's number")
+        step = None if step is None else slices.whole(step, "the step")
+        agent = self.agent if agent is None else agent
+        found = slices.only_one(
+            self.feed.frames, self.frames, number, step, agent=agent, worker=worker, status=self.feed.state
+        )
+        return EpisodeRef(row=found.ordinal, worker=found.worker_id, agent=found.agent_id, episode=found.number)
 
     def _wake(self) -> None:
         if self.due > self._not_before:

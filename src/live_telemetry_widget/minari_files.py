@@ -171,7 +171,8 @@ class _Values:
     @classmethod
     def of(cls, values: list[Any]) -> _Values:
         array = as_array(values)
-        if array is not None and array.dtype.kind != "b":
+        # Lists of nothing are no numbers, and end the process in Arrow, which Minari asks for lists of length 0.
+        if array is not None and array.dtype.kind != "b" and array.size:
             return cls(array, [])
         return cls(None, [json.dumps(value, ensure_ascii=False) for value in values])
 

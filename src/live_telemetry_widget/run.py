@@ -166,7 +166,7 @@ class Run:
         -------
         pandas.DataFrame
             A row an episode: ``run_id, worker_id, agent_id, episode, timestamp, total_reward, steps, terminated, truncated,
-            outcome, episode_seed`` (``outcome``: ``"Success"`` when it ended with a positive total or its worker said so, ``"Failed"`` when
+            outcome, episode_seed`` (``outcome``: ``"Success"`` or ``"Failed"`` when its worker said so, else ``"Success"`` when it ended with a positive total, ``"Failed"`` when
             negative, ``"Completed"`` at zero, ``"Timeout"`` when truncated, ``"Running"``, or ``"Unfinished"`` when the run has ended), ``source`` (``"record"``: the worker said so; ``"steps"``: derived from its steps), ``complete`` (all its
             steps are here), ``metadata`` (JSON text), ``seq_id``, then what the metadata says, each field of its own type. Joins with :attr:`steps` on
             ``worker_id, agent_id, episode``.

@@ -19,8 +19,9 @@ except ImportError as missing:
 
 import numpy as np
 
+from live_telemetry_widget.worker.config import as_json
 from live_telemetry_widget.worker.emitter import Emitter, now, outcome_of
-from live_telemetry_widget.worker.records import Block, Episode, snapshot
+from live_telemetry_widget.worker.records import Block, Episode, snapshot, success_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,7 @@ class TelemetryCallback(BaseCallback):
         if self.emitter is None:
             spec = env.get_attr("spec")[0]
             config = {"algorithm": type(self.model).__name__, **({"game_id": spec.id} if spec is not None else {})}
-            config |= self._options.pop("config", {})
+            config |= as_json(self._options.pop("config", None) or {})
             to = self._to if isinstance(self._to, str) else DEFAULT_ADDRESS
             self.emitter = Emitter(to, config=config, **self._options)
         number = env.num_envs
@@ -136,6 +137,7 @@ class TelemetryCallback(BaseCallback):
     def _end(self, emitter: Emitter, index: int, info: dict[str, Any], *, cut: bool) -> None:
         final = info.get("terminal_observation")
         further = {} if final is None or emitter.choosy else {"final_observation": snapshot(final)}
+        further |= success_in(info)
         total, steps = float(self._totals[index]), int(self._steps[index])
         number, name = int(self._episodes[index]), self._names[index]
         emitter.record(Episode(now(), total, steps, not cut, cut, number, name, further))

@@ -21,7 +21,9 @@ from live_telemetry_widget.schema import LABEL, OUTCOMES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from live_telemetry_widget._episode import Episode
     from live_telemetry_widget.frames import RunFrames
+    from live_telemetry_widget.lens import Frames
 
 #: What of a step is compared.
 _COMPARED: Final = ("observation", "action", "reward", "terminated", "truncated")
@@ -86,6 +88,47 @@ def whole(number: object, what: str) -> int:
         msg = f"{what} is {found}; give a whole number from 0"
         raise ValueError(msg)
     return found
+
+
+def only_one(  # noqa: PLR0913 - whatever names a step
+    frames: RunFrames,
+    seen: Frames,
+    number: int,
+    step: int | None,
+    *,
+    agent: str | None,
+    worker: str | None,
+    status: str,
+) -> Episode:
+    """Return the one episode of a number, with the ordinal that it has among those that are `seen` (the frames, or one agent of them).
+
+    Raises
+    ------
+    RunNotFoundError
+        There is none, or it has no such step; the message names the nearest.
+    ValueError
+        Several agents or workers have one.
+    """
+    found = [
+        (held, row)
+        for held, row in seen.seek(number, step)
+        if agent in {None, held.agent_id} and worker in {None, held.worker_id}
+    ]
+    if not found:
+        raise no_episode(frames, number, agent, worker, status)
+    _only(number, [(held.agent_id, held.worker_id) for held, _ in found])
+    episode, row = found[0]
+    if step is not None and row is None:
+        indices, _ = seen.episode_steps(episode.ordinal)
+        near = sorted(sorted(indices.tolist(), key=lambda held: abs(held - step))[:3])
+        has = (
+            f"it has {len(indices)}, from {indices[0]} to {indices[-1]}; nearest: {', '.join(map(str, near))}"
+            if near
+            else "none of its steps is here"
+        )
+        msg = f"episode {number} has no step {step}; {has}"
+        raise RunNotFoundError(msg)
+    return episode
 
 
 def no_episode(frames: RunFrames, number: int, agent: str | None, worker: str | None, status: str) -> RunNotFoundError:

@@ -101,6 +101,23 @@ def test_an_episode_of_a_report_is_replayed(
     for layer in ("heat", "policy"):
         page.get_by_test_id(f"ltw-layer-{layer}").check()
     page.keyboard.press("Escape")
+    # ... and what they say of this episode alone is counted in the page, from what is in the file.
+    page.get_by_test_id("ltw-layers").click()
+    for layer, on in (("heat", False), ("policy", False), ("values", False)):
+        page.get_by_test_id(f"ltw-layer-{layer}").set_checked(on)
+    bare = _picture(shown)
+    for layer in ("policy", "values"):
+        page.get_by_test_id(f"ltw-layer-{layer}").check()
+    shown.wait(lambda: _picture(shown) != bare, "what actions are worth, of the run")
+    whole = _picture(shown)
+    page.get_by_label("Count this episode only").check()
+    shown.wait(lambda: _picture(shown) not in {bare, whole}, "what actions are worth, of this episode")
+    page.get_by_test_id("ltw-layer-heat").check()
+    page.keyboard.press("Escape")
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        shown.settle()
+        page.screenshot(path=SHOTS / f"report-layers-{scheme}.png")
     page.get_by_test_id("ltw-compare").click()
     page.get_by_test_id("ltw-compare-episode").fill("0")
     page.get_by_test_id("ltw-compare-show").click()
@@ -108,6 +125,11 @@ def test_an_episode_of_a_report_is_replayed(
     shown.settle()
     page.screenshot(path=SHOTS / "report-replay.png")
     assert (refused, shown.console) == ([], [])
+
+
+def _picture(shown: NotebookPage) -> str:
+    shown.settle()
+    return str(shown.page.get_by_test_id("ltw-grid").evaluate("(e) => e.toDataURL()"))
 
 
 def test_a_report_says_what_can_be_said_when_scripts_are_off_or_its_data_is_broken(

@@ -358,3 +358,65 @@ def test_a_game_of_turns_gives_each_agent_what_it_gets_until_its_next_turn(
         assert mine["reward"].tolist() == rewards[1:]
         assert mine["terminated"].tolist() == [False] * (len(mine) - 1) + [True]
     assert run.episodes.set_index("agent_id")["total_reward"].to_dict() == {"player_1": 1.0, "player_2": -1.0}
+
+
+class Reach(gymnasium.Env[int, int]):
+    """Ends after two steps, by a time limit; every other time where it should."""
+
+    observation_space = gymnasium.spaces.Discrete(3)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, names: tuple[str, ...] = ("is_success",)) -> None:
+        self.names, self.episodes, self.at = names, -1, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        """Begin the next."""
+        super().reset(seed=seed, options=options)
+        self.episodes += 1
+        self.at = 0
+        return 0, {}
+
+    def step(self, _: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        """Go on, whatever is done."""
+        self.at += 1
+        over = self.at == 2
+        return self.at, -1.0, False, over, dict.fromkeys(self.names, bool(self.episodes % 2)) if over else {}
+
+
+@pytest.mark.parametrize("kind", ["is_success", "success", *AutoresetMode])
+def test_the_success_that_an_environment_says_is_the_outcome(
+    server: ltw.Server, options: dict[str, Any], kind: str | AutoresetMode
+) -> None:
+    if isinstance(kind, AutoresetMode):
+        envs: Any = RecordTelemetry(SyncVectorEnv([Reach, Reach], autoreset_mode=kind), server.address, **options)
+        envs.reset()
+        for step in range(12):
+            if kind is AutoresetMode.DISABLED and step and step % 2 == 0:
+                envs.reset()
+            envs.step(np.zeros(2, np.int64))
+        wrapped = envs
+    else:
+        # Every other way to tell a step: that of plain observations, and that of chosen ones.
+        chosen = {"observations_every": 2} if kind == "success" else {}
+        wrapped = RecordTelemetry(Reach((kind,)), server.address, **chosen, **options)
+        walk(wrapped, 4)
+    wrapped.close()
+    frame = recorded(server, wrapped.emitter).episodes
+    whole = frame[frame["steps"] == 2]
+    assert len(whole) >= 4
+    want = ["Success" if number % 2 else "Failed" for number in whole["episode"]]
+    assert whole["outcome"].tolist() == want
+    assert whole["success"].tolist() == [word == "Success" for word in want]
+    assert "extra_outcome" not in frame
+
+
+def test_a_success_that_a_loop_says_is_the_outcome(server: ltw.Server, options: dict[str, Any]) -> None:
+    emitter = ltw.Emitter(server.address, config={"lr": np.float32(0.5), "layers": np.array([64, 64])}, **options)
+    for said in ({"success": False}, {"success": np.True_}, {"success": True, "outcome": "Failed"}, {}):
+        emitter.step(action=0, reward=0.0, terminated=True)
+        emitter.episode(**said)
+    emitter.close()
+    run = recorded(server, emitter)
+    assert run.episodes["outcome"].tolist() == ["Failed", "Success", "Failed", "Completed"]
+    # NumPy's values of a config are as plain ones.
+    assert run.config["metadata"]["worker"]["config"] == {"lr": 0.5, "layers": [64, 64]}

@@ -13,7 +13,7 @@ import minari
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import live_telemetry_widget as ltw
@@ -164,6 +164,7 @@ def offline_runs(draw: st.DrawFn) -> list[list[dict[str, Any]]]:
 
 @LIMITS
 @given(offline_runs())
+@example([[{"reward": 0.0, "observation": [], "action": [], "next_observation": []}]])
 def test_frames_to_minari_to_frames(episodes: list[list[dict[str, Any]]]) -> None:
     frames = frames_of(events_of(episodes))
     with tempfile.TemporaryDirectory() as folder:

@@ -124,6 +124,39 @@ def test_outcomes_are_those_of_the_desktop_view(total: float, flags: dict[str, b
     assert frames.episodes()["outcome"].tolist() == [outcome]
 
 
+@pytest.mark.parametrize(
+    ("total", "told", "outcome"),
+    [
+        (0.0, {"outcome": "Failed", "terminated": True}, "Failed"),
+        (3.0, {"outcome": "Failed", "success": False, "terminated": True}, "Failed"),
+        (0.0, {"outcome": "Success", "truncated": True}, "Success"),
+        (0.0, {"is_success": False, "terminated": True}, "Failed"),
+        (-50.0, {"is_success": True, "truncated": True}, "Success"),
+        (1.0, {"is_success": 0.5, "terminated": True}, "Success"),
+        (0.0, {"outcome": "draw", "terminated": True}, "Completed"),
+    ],
+)
+def test_an_outcome_that_a_worker_says_stands(total: float, told: dict[str, Any], outcome: str) -> None:
+    frames = RunFrames("r")
+    frames.append_episodes(record(0, reward=total, metadata={"loss": 1.5, **told}))
+    frames.append_episodes(record(1, reward=total, **told))
+    frame = frames.episodes()
+    assert frame["outcome"].tolist() == [outcome, outcome]
+    # What is no outcome's word has a column of its own; the fields that it was read from stay.
+    assert ("extra_outcome" in frame) == (told.get("outcome") == "draw")
+    assert {"success", "is_success"} & told.keys() <= set(frame.columns)
+
+
+def test_an_outcome_beyond_the_words_shows_also_those_that_came_before() -> None:
+    frames = RunFrames("r")
+    frames.append_episodes(record(0, terminated=True, outcome="Failed"))
+    assert "extra_outcome" not in frames.episodes()
+    frames.append_episodes(record(1, terminated=True, outcome="draw"))
+    frame = frames.episodes()
+    assert frame["extra_outcome"].tolist() == ["Failed", "draw"]
+    assert frame["outcome"].tolist() == ["Failed", "Success"]
+
+
 def test_flags_that_the_record_leaves_out_are_taken_from_the_last_step() -> None:
     frames = RunFrames("r")
     frames.append_steps(steps(range(4)))

@@ -81,7 +81,7 @@ def test_what_no_parser_reads_stays_text_and_stops_nobody(text: str, tmp_path: p
     feed.details = RunDetails(text, 0, 0, ended=True)
     assert feed.config == {}
     assert listing._config_text(feed.details)
-    assert layers_question._numbers(text) == {}
+    assert layers_question.by_action(text) == {}
 
 
 @pytest.mark.parametrize("text", NESTED)
@@ -100,4 +100,4 @@ def test_digits_that_are_no_number_are_no_action(text: str) -> None:
 
 
 def test_integers_beyond_all_floats_are_no_value_of_an_action() -> None:
-    assert layers_question._numbers(f"[{'9' * 400}, 0.5, NaN, Infinity]") == {1: 0.5}
+    assert layers_question.by_action(f"[{'9' * 400}, 0.5, NaN, Infinity]") == {1: 0.5}

@@ -86,6 +86,10 @@ def test_a_report_holds_all_of_a_small_run(tmp_path: pathlib.Path) -> None:
     assert 0 < len(pictures["grids"]) <= 16, "each picture once"
     seen = json.loads(run.steps["observation"][7])["position"]
     assert pictures["grids"][pictures["drawn"][7]]["agent"] == [seen["row"], seen["col"]]
+    # Where each step began: what its action is worth belongs there.
+    assert pictures["spots"][pictures["begins"][7]] == ["||", seen["row"], seen["col"]]
+    assert len(pictures["begins"]) == meta["blocks"][0]
+    assert len(pictures["spots"]) <= 16, "each place once"
     assert report.size == (tmp_path / "r.html").stat().st_size
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 import live_telemetry_widget as ltw
 from live_telemetry_widget.hub import TelemetryAsyncHub
+from tests.support.runs import run_of
 
 if TYPE_CHECKING:
     import pathlib
@@ -103,6 +104,30 @@ def test_visits_count_where_the_steps_led(lake: ltw.Run) -> None:
     assert heat.z.tolist() == [[60, 120], [0, 60]]
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+def test_q_values_may_be_lists_by_action(*, as_text: bool) -> None:
+    worth = [[[0.0, 1.0, 2.5, 0.0], [0.5, 3.0, 0.0, 0.0]][place[1]] for place, _, _ in WAY]
+    events = [
+        {
+            "type": "step", "episode": episode, "step_index": index, "action": action, "observation": seen(place),
+            "q_values": "[broken" if as_text and not episode else [episode + value for value in worth[index]],
+        }
+        for episode in range(2)
+        for index, (place, action, _) in enumerate(WAY)
+    ]  # fmt: skip
+    with run_of(events) as run:
+        data = run.plot.q_values_data()
+        assert data.attrs["column"] == "q_values"
+        assert {(r.row, r.col, r.action): r.q for r in data.itertuples()} == {
+            (0, 0, "left"): 1, (0, 0, "down"): 2, (0, 0, "right"): 3.5, (0, 0, "up"): 1,
+            (0, 1, "left"): 1.5, (0, 1, "down"): 4, (0, 1, "right"): 1, (0, 1, "up"): 1,
+        }  # fmt: skip
+        assert run.plot.q_values().data[0].z.tolist()[0] == [3.5, 4.0]
+    with run_of([{**event, "observation": [0.5]} for event in events]) as run:
+        data = run.plot.q_values_data()
+        assert data.groupby("episode")["q"].max().to_dict() == ({1: 4.0} if as_text else {0: 3.0, 1: 4.0})
+
+
 def test_q_values_are_the_newest_of_each_cell_and_action(lake: ltw.Run) -> None:
     data = lake.plot.q_values_data()
     newest = {(row.row, row.col, row.action): row.q for row in data.itertuples()}
@@ -126,7 +151,7 @@ def test_two_agents_are_two_lines_and_many_episodes_are_ranges(plain: ltw.Run) -
 def test_what_there_is_nothing_of_says_so(plain: ltw.Run, tmp_path: pathlib.Path) -> None:
     with pytest.raises(ltw.NoDataError, match="no step shows the agent on a grid"):
         plain.plot.visits()
-    with pytest.raises(ltw.NoDataError, match="no column q_after or"):
+    with pytest.raises(ltw.NoDataError, match="no column q_values or q_after or"):
         plain.plot.q_values()
     with pytest.raises(ltw.NoDataError, match="cannot be drawn"):
         plain.to_gif(tmp_path / "x.gif", 3, agent="right")

@@ -157,6 +157,7 @@ class _Page:
     def __init__(self, feed: RunFeed, chosen: choice.Chosen, taken: facts.Facts, notes: list[str]) -> None:
         self._feed, self._chosen, self._taken, self._notes = feed, chosen, taken, notes
         self._artist = Artist(feed)
+        self._places = layers_question.Sums(self._artist.game, None)
         self._drawn: dict[tuple[str | None, ...], tuple[str, str]] = {}
         self._episodes = packed(encode.to_page(chosen.episodes))
         self._layers = packed(json.dumps(self._sums()).encode())
@@ -248,7 +249,21 @@ class _Page:
             text, game = self._draw(step)
             drawn.append(numbers.setdefault(text, len(numbers)) if text else -1)
             actions.append(grids.action_name(game, step.get("action")) if text else "")
-        return {"grids": [json.loads(text) for text in numbers], "drawn": drawn, "actions": actions}
+        return {
+            "grids": [json.loads(text) for text in numbers],
+            "drawn": drawn,
+            "actions": actions,
+            **self._begins(steps),
+        }
+
+    def _begins(self, steps: pa.Table) -> dict[str, list[Any]]:
+        """Return where each step began (-1: nobody knows) by the number of its spot: the page puts together from it what actions are worth within an episode."""
+        found = self._places.begins(steps)
+        if found is None:
+            return {}
+        codes, spots = found
+        known = np.append(np.array([spot is not None for spot in spots], bool), False)
+        return {"begins": np.where(known[codes], codes, -1).tolist(), "spots": [list(spot or ()) for spot in spots]}
 
     def _draw(self, step: dict[str, Any]) -> tuple[str, str]:
         """Return the picture of a step as JSON without its action, and its game; each distinct payload is read once."""

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from live_telemetry_widget import grids
 from live_telemetry_widget.schema import TEXT
+from live_telemetry_widget.view import layers_question
 from live_telemetry_widget.view.artist import Artist
 
 if TYPE_CHECKING:
@@ -53,10 +54,15 @@ def visits(feed: RunFeed) -> list[tuple[tuple[str, ...], dict[Cell, int]]]:
 
 
 def newest(feed: RunFeed, column: str) -> dict[tuple[int, int, str], float]:
-    """Return by row, col and action the newest number of a column, at the place where the action was taken; empty where no observation shows it."""
+    """Return by row, col and action the newest number of a column, at the place where the action was taken; empty where no observation shows it.
+
+    A column may also have a list of numbers in each row, one an action.
+    """
     game = Artist(feed).game
     steps = feed.frames.steps_table()
     kind = steps.schema.field(column).type
+    if holds_lists(kind):
+        return _newest_lists(steps, column, game)
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)) or steps.num_rows == 0:
         return {}
     keys = pa.table(
@@ -76,3 +82,30 @@ def newest(feed: RunFeed, column: str) -> dict[tuple[int, int, str], float]:
             return {}
         found[grid["agent"][0], grid["agent"][1], grids.action_name(grid["game"], row["action"])] = float(value)
     return found
+
+
+def holds_lists(kind: pa.DataType) -> bool:
+    """Whether a column of a type may hold lists: as such, or as JSON texts."""
+    return bool(pa.types.is_list(kind) or pa.types.is_string(kind))
+
+
+def _newest_lists(steps: pa.Table, column: str, game: str) -> dict[tuple[int, int, str], float]:
+    keys = pa.table(
+        {"observation": steps.column("observation"), "at": pa.array(range(steps.num_rows), pa.int64())}
+    ).filter(pc.is_valid(steps.column(column)))
+    order = keys.group_by(["observation"]).aggregate([("at", "max")]).sort_by("at_max")
+    values = steps.column(column).take(order.column("at_max")).to_pylist()
+    found: dict[tuple[int, int, str], float] = {}
+    for row, value in zip(order.to_pylist(), values, strict=True):
+        grid, _ = grids.read_step(None, row["observation"], game=game)
+        if grid is None or not grid["agent"] or grid.get("partial"):
+            return {}
+        for action, worth in layers_question.by_action(value).items():
+            found[grid["agent"][0], grid["agent"][1], grids.action_name(grid["game"], str(action))] = worth
+    return found
+
+
+def best(values: pa.ChunkedArray) -> pa.Array:
+    """Return the largest number of each row's list."""
+    largest = [max(layers_question.by_action(value).values(), default=None) for value in values.to_pylist()]
+    return pa.array(largest, pa.float64())

@@ -48,7 +48,7 @@ _COLOURS: Final = ("#3f87d9", "#e8730c", "#2a9d5c", "#7a46c9", "#d2493f", "#0f8b
 #: More episodes of one agent than this are drawn as ranges of neighbours, so that the figure stays small.
 _MOST_POINTS: Final = 2_000
 _RANGES: Final = 500
-_Q_COLUMNS: Final = ("q_after", "q_before", "q_value", "q")
+_Q_COLUMNS: Final = ("q_values", "q_after", "q_before", "q_value", "q")
 
 
 class Plots:
@@ -220,7 +220,8 @@ class Plots:
         Parameters
         ----------
         column
-            The steps' column that holds them; None: the first of ``q_after, q_before, q_value, q`` that there is.
+            The steps' column that holds them, a number of the action that was taken or a list by action; None: the first of ``q_values, q_after,
+            q_before, q_value, q`` that there is.
 
         Raises
         ------
@@ -253,6 +254,8 @@ class Plots:
             data = pd.DataFrame(rows, columns=["row", "col", "action", "q"])
         else:
             table = self._feed.frames.steps_table().select(["episode", name]).rename_columns(["episode", "q"])
+            if places.holds_lists(table.schema.field("q").type):  # the best action's
+                table = table.set_column(1, "q", places.best(table.column("q")))
             data = table.to_pandas().dropna()
             data["q"] = pd.to_numeric(data["q"], errors="coerce")
             data = data.dropna()

@@ -38,6 +38,8 @@ _MOST_TEXTS: Final = 20_000
 #: A longer text is a frame: nobody is anywhere in it.
 _LONGEST: Final = 20_000
 _MOST_ACTIONS: Final = 64
+#: Columns that say what actions are worth, the best first.
+_VALUES: Final = ("q_values", "q_after", "q_before")
 #: Ranges of episodes that are kept, with their sums.
 _MOST_SUMS: Final = 8
 
@@ -101,6 +103,13 @@ class Sums:
         self._add_values(table)
         self.full = len(self.visits) + len(self.values) > _MOST_CELLS
 
+    def begins(self, table: pa.Table) -> tuple[Codes, list[Spot | None]] | None:
+        """Return where each step began, by number (-1: nobody knows), and those places; None where no step says what its actions are worth."""
+        told = [
+            name for name in _VALUES if name in table.column_names and table.column(name).null_count < table.num_rows
+        ]
+        return self._spots(table.column("observation"), 2) if told else None
+
     def _add_visits(self, table: pa.Table) -> None:
         # What a step led to is drawn from the first of these that can be.
         left = np.arange(table.num_rows)
@@ -118,7 +127,7 @@ class Sums:
             left = left[~here]
 
     def _add_values(self, table: pa.Table) -> None:
-        names = [name for name in ("q_after", "q_before") if name in table.column_names]
+        names = [name for name in _VALUES[1:] if name in table.column_names]
         if "q_values" in table.column_names:
             self._add_lists(table)
         elif names:
@@ -147,7 +156,7 @@ class Sums:
         use = np.flatnonzero((codes >= 0) & pc.is_valid(column).to_numpy())
         latest, at = np.unique(codes[use][::-1], return_index=True)
         for code, place in zip(latest.tolist(), use[::-1][at].tolist(), strict=True):
-            spot, values = spots[code], _numbers(column[place].as_py())
+            spot, values = spots[code], by_action(column[place].as_py())
             if spot is not None and values:
                 self.values[spot] = values
 
@@ -248,7 +257,7 @@ def _action(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) < 3 and int(text) < _MOST_ACTIONS else None  # noqa: PLR2004 - digits
 
 
-def _numbers(values: object) -> dict[int, float]:
+def by_action(values: object) -> dict[int, float]:
     """Return values by action, of a list or a JSON text of one."""
     if isinstance(values, str):
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anywidget
 import traitlets
 
+from live_telemetry_widget.errors import NoDataError
 from live_telemetry_widget.view import selection as selections
 
 if TYPE_CHECKING:
@@ -87,7 +88,37 @@ class LiveTelemetryWidget(anywidget.AnyWidget):
         self._handler = handler
         #: What goes into an output beside the view when it is shown, by MIME type: for those who have no kernel.
         self.beside: Callable[[], dict[str, str]] = dict
+        #: What finds an episode by its number, a step, agent and worker.
+        self.find: Callable[[int, int | None, str | None, str | None], selections.EpisodeRef] = _nothing_to_find
         self.on_msg(self._on_page_message)
+
+    def show(
+        self, episode: int, step: int | None = None, *, agent: str | None = None, worker: str | None = None
+    ) -> None:
+        """Have the page show an episode, by its number; it stands still there. ``view.selection = {}`` follows the newest again.
+
+        Parameters
+        ----------
+        episode
+            As in the column ``episode`` of the run's frames.
+        step
+            As in ``step_index``; None: its first.
+        agent, worker
+            Whose, where several have an episode of that number.
+
+        Raises
+        ------
+        RunNotFoundError
+            There is no such episode or step (yet); the message names the nearest.
+        ValueError
+            Several have an episode of that number; the message names them. Or a number is below 0.
+        TypeError
+            A number is no whole number.
+        """
+        found = self.find(episode, step, agent, worker)
+        # Where only another agent was looked at, all are.
+        only = self.selection["agent"] if self.selection["agent"] == found["agent"] else None
+        self.selection = {"episode": found, "step": step, "agent": only, "filter": self.selection["filter"]}
 
     def push(self, message: messages.Push | messages.Answer | messages.Refused, buffers: Sequence[bytes] = ()) -> bool:
         """Send a message to every page that shows this view, from any thread; return False when nobody can get it any more."""
@@ -108,3 +139,8 @@ class LiveTelemetryWidget(anywidget.AnyWidget):
             self._handler(content)
         else:
             _LOG.warning("ignored a message from the page that has no kind: %.200r", content)
+
+
+def _nothing_to_find(*_: object) -> selections.EpisodeRef:
+    msg = "this widget shows no run; run.view() makes one that does"
+    raise NoDataError(msg)

@@ -24,6 +24,7 @@ from live_telemetry_widget._names import DEFAULT_ADDRESS
 from live_telemetry_widget._ulid import new_ulid
 from live_telemetry_widget.errors import ClosedError
 from live_telemetry_widget.worker import exits, notices
+from live_telemetry_widget.worker.config import as_json
 from live_telemetry_widget.worker.gate import Gate
 from live_telemetry_widget.worker.many import ManySteps
 from live_telemetry_widget.worker.records import (
@@ -38,6 +39,7 @@ from live_telemetry_widget.worker.records import (
     plain,
     snapshot,
     snapshots,
+    with_outcome,
 )
 from live_telemetry_widget.worker.spool import default_directory
 from live_telemetry_widget.worker.versions import versions_of
@@ -191,7 +193,7 @@ class Emitter(ManySteps):
     name
         The run's name for people.
     config
-        Kept with the run: hyperparameters and the like. JSON values.
+        Kept with the run: hyperparameters and the like. What JSON has, and NumPy's numbers and arrays.
     agent_id, worker_id
         Of steps that name no agent. Two processes of one run need two worker ids.
     spool_dir
@@ -220,6 +222,8 @@ class Emitter(ManySteps):
 
     Raises
     ------
+    ConfigError
+        `config` holds something for which JSON has no word.
     DaemonError
         The daemon answers, and refuses the run: it has ended, for one.
     ValueError
@@ -264,7 +268,7 @@ class Emitter(ManySteps):
             address=address,
             run_id=run_id or given or new_ulid(),
             name=name,
-            config=dict(config or {}),
+            config=as_json({} if config is None else config),
             agent_id=agent_id,
             worker_id=worker_id,
             spool_dir=directory,
@@ -461,11 +465,14 @@ class Emitter(ManySteps):
         agent_id
             Whose it is.
         further
-            Columns of their own: ``success=True``, ``loss=...``.
+            Columns of their own: ``loss=...``. ``success=True`` or ``False`` is the episode's ``outcome`` too, ``"Success"`` or ``"Failed"``, unless
+            `outcome` is said in one of the words of :attr:`Run.episodes <live_telemetry_widget.run.Run.episodes>`.
         """
         if self.gate.shut and not self.admits():
             return
-        said = Episode(now(), total_reward, steps, terminated, truncated, episode, agent_id, snapshots(further))
+        said = Episode(
+            now(), total_reward, steps, terminated, truncated, episode, agent_id, snapshots(with_outcome(further))
+        )
         self.put((said, *NOTHING))
 
     def record(self, row: Step | Episode | Block | Bulk, rows: int = 1) -> None:
@@ -650,7 +657,8 @@ def emitter_for(to: Emitter | str | None, game_id: str, options: dict[str, Any])
             msg = f"{', '.join(options)}: give these to the Emitter, which was made before the wrapper"
             raise TypeError(msg)
         return to, False
-    config = {**({"game_id": game_id} if game_id else {}), **options.pop("config", {})}
+    given = options.pop("config", None)
+    config = {**({"game_id": game_id} if game_id else {}), **as_json({} if given is None else given)}
     return Emitter(to or DEFAULT_ADDRESS, config=config, **options), True
 
 

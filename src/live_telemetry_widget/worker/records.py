@@ -212,3 +212,51 @@ def _is_scalar(kind: type) -> bool:
 def snapshots(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the same of a mapping's values."""
     return {key: value if type(value) in FIXED else snapshot(value) for key, value in values.items()}
+
+
+def with_outcome(further: dict[str, Any]) -> dict[str, Any]:
+    """Return what is told of an episode with its outcome in a word, where a `success` that is true or false says it, and no `outcome` does.
+
+    >>> with_outcome({"success": False, "loss": 0.5})
+    {'success': False, 'loss': 0.5, 'outcome': 'Failed'}
+    >>> with_outcome({"success": 0.5})
+    {'success': 0.5}
+    """
+    success = further.get("success")
+    if "outcome" in further or type(success).__name__ not in {"bool", "bool_"}:  # NumPy's bool too, without NumPy
+        return further
+    return {**further, "outcome": "Success" if success else "Failed"}
+
+
+def success_in(info: Mapping[str, Any], index: int | None = None) -> dict[str, Any]:
+    """Return what an environment's `info` says of the success of an episode that has ended: its ``is_success``, or a ``success`` that is true or false.
+
+    Parameters
+    ----------
+    info
+        Of the step that ended it.
+    index
+        Of the sub-environment, where `info` has arrays for several.
+
+    Examples
+    --------
+    >>> success_in({"is_success": 1.0})
+    {'success': True, 'outcome': 'Success'}
+    >>> success_in({"is_success": [True, False], "_is_success": [True, True]}, 1)
+    {'success': False, 'outcome': 'Failed'}
+    >>> success_in({"lives": 3})
+    {}
+    """
+    for name in ("is_success", "success"):
+        if name not in info:
+            continue
+        value = info[name]
+        if index is not None:
+            told = info.get(f"_{name}")
+            if told is not None and not told[index]:
+                continue
+            value = value[index]
+        value = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+        if isinstance(value, bool) or (name == "is_success" and value in (0, 1)):
+            return with_outcome({"success": bool(value)})
+    return {}
