@@ -20,7 +20,7 @@ import { browserClock, type Clock } from "./link.ts";
 import type { Page } from "./page.ts";
 import { type Line, makePlot } from "./plot.ts";
 import { nearest, type Range } from "./plot-scale.ts";
-import { noEpisodeText } from "./standing.ts";
+import { isOver, noEpisodeText } from "./standing.ts";
 import type { View } from "./status.ts";
 import type { Theme } from "./theme.ts";
 
@@ -155,7 +155,8 @@ export function makeChart(page: Page, theme: Theme, clock: Clock = browserClock)
     const note = odd > 0 && at === null ? `${countText(odd)} without a finite value` : "";
     const whole = drawn.map(({ curve }, i) => `${bar.nameOf(curve)} ${texts[i]}`).join("; ");
     // Of several, each has its value beside its name.
-    const where = at === null ? "newest" : `${numbered ? "episode" : "place"} ${Math.round(at)}`;
+    const where =
+      at === null ? (isOver(run) ? "at the end" : "newest") : `${numbered ? "episode" : "place"} ${Math.round(at)}`;
     bar.read(missed || [drawn.length > 1 ? where : texts[0], note].filter(Boolean).join(" · "));
     plot.element.setAttribute("aria-valuetext", (drawn.length > 1 ? whole : texts[0]) || "no episode");
   }

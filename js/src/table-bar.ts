@@ -6,6 +6,7 @@ import { browserClock, type Clock } from "./link.ts";
 import type { Page } from "./page.ts";
 import { plain } from "./plain.ts";
 import { makePopover } from "./popover.ts";
+import type { Selected } from "./selection.ts";
 import type { View } from "./status.ts";
 import { foundIn } from "./table-hands.ts";
 import { DIGITS, type TableState } from "./table-state.ts";
@@ -187,8 +188,9 @@ export function makeTableBar(page: Page, clock: Clock = browserClock): View {
     if (!columns.panel.hidden) fill();
     update();
   };
-  const onSelection = (): void => {
-    if (typed() !== selection.filter) filter.value = selection.filter;
+  const onSelection = (now: Selected, before?: Selected): void => {
+    // What is being typed stays when something else is selected meanwhile, a step that is played, say.
+    if (now.filter !== before?.filter && typed() !== now.filter) filter.value = now.filter;
     update();
   };
   const stops = [...states.map((state) => state.listen(onStates)), selection.listen(onSelection)];
@@ -197,7 +199,7 @@ export function makeTableBar(page: Page, clock: Clock = browserClock): View {
   filter.addEventListener("keydown", onFilterKey);
   go.addEventListener("keydown", onGoKey);
   columns.button.addEventListener("click", fill);
-  onSelection();
+  onSelection(selection.now);
 
   return {
     element,

@@ -16,13 +16,19 @@ import { makeTableHands } from "./table-hands.ts";
 import type { TableState } from "./table-state.ts";
 import { ROW_HEIGHT, RowWindow } from "./window.ts";
 
-/** Rows to have here beyond those on screen. */
-const AHEAD = 40;
+/** Rows to have here beyond those on screen, so many that a wheel does not run out of them while the kernel answers. */
+const AHEAD = 200;
+/** Where rows are arranged they are dear: those that are shown come first. */
+const AHEAD_ARRANGED = 40;
 /** A row that is on its way, and one that will not come. */
 const PLACEHOLDER = "…";
 const OUT_OF_REACH = "–";
 /** After so many milliseconds without scrolling the thumb stands where it belongs. */
 const SETTLE_MS = 150;
+/** So long after a turn of the wheel, or a finger's movement, scrolling is of that. */
+const TURNED_MS = 500;
+
+const TURNS = ["wheel", "touchmove"] as const;
 
 export interface TableOptions {
   table: TableName;
@@ -90,6 +96,7 @@ export function makeTable(page: Page, options: TableOptions): TableView {
   let drawing = false;
   let again = false;
   let settle: number | undefined;
+  let turnedAt = Number.NEGATIVE_INFINITY;
   /** A row to bring on screen when the table is on it: under a tab that is not chosen it has no size. */
   let owed: number | null = null;
 
@@ -106,7 +113,8 @@ export function makeTable(page: Page, options: TableOptions): TableView {
       const shift = range.shift;
       drawn = shift;
       const shownColumns = columns.list.slice(x0, x1);
-      if (y1 > y0) state.want(element, shift + y0 - AHEAD, shift + y1 + AHEAD);
+      const ahead = state.arrangedBy === null ? AHEAD : AHEAD_ARRANGED;
+      if (y1 > y0) state.want(element, shift + y0 - ahead, shift + y1 + ahead);
       const held: (Held | null)[] = [];
       for (let y = y0; y < Math.min(y1, range.span); y++) held.push(rows.row(y + shift));
       return {
@@ -231,7 +239,11 @@ export function makeTable(page: Page, options: TableOptions): TableView {
     const top = grid.scrollTop;
     const bottom = grid.scrollHeight - grid.clientHeight;
     const up = top < range.placed - 1;
-    const moved = range.scrolled(top, grid.clientHeight);
+    const now = performance.now();
+    const turned = now - turnedAt < TURNED_MS;
+    // What goes on by itself after a turn, or a finger that was lifted, belongs to it.
+    if (turned) turnedAt = now;
+    const moved = range.scrolled(top, grid.clientHeight, turned);
     if (top >= bottom - ROW_HEIGHT / 2 && range.shift + range.span >= range.total) {
       if (!following) {
         setFollowing(true);
@@ -244,6 +256,14 @@ export function makeTable(page: Page, options: TableOptions): TableView {
     window.clearTimeout(settle);
     if (range.cramped(grid.clientHeight)) settleNow();
     else if (range.span < range.total) settle = window.setTimeout(settleNow, SETTLE_MS);
+  };
+
+  const onTurn = (): void => {
+    turnedAt = performance.now();
+  };
+  /** The thumb may have been taken. */
+  const onDown = (event: PointerEvent): void => {
+    if (event.pointerType !== "touch") turnedAt = Number.NEGATIVE_INFINITY;
   };
 
   const settleNow = (): void => {
@@ -328,6 +348,8 @@ export function makeTable(page: Page, options: TableOptions): TableView {
   const resized = new ResizeObserver(() => drawSoon.request());
   resized.observe(element);
   grid.addEventListener("scroll", onScroll, { capture: true, passive: true });
+  for (const name of TURNS) grid.addEventListener(name, onTurn, { capture: true, passive: true });
+  grid.addEventListener("pointerdown", onDown, { capture: true, passive: true });
   document.addEventListener("selectionchange", onSelect);
   follow.addEventListener("click", onFollow);
   setFollowing(true);
@@ -365,6 +387,8 @@ export function makeTable(page: Page, options: TableOptions): TableView {
       hands.close();
       unstyle();
       grid.removeEventListener("scroll", onScroll, { capture: true });
+      for (const name of TURNS) grid.removeEventListener(name, onTurn, { capture: true });
+      grid.removeEventListener("pointerdown", onDown, { capture: true });
       document.removeEventListener("selectionchange", onSelect);
       follow.removeEventListener("click", onFollow);
       run.unwant(element);

@@ -1,11 +1,12 @@
 // Which rows a scroll position shows. regular-table scrolls up to some 200,000 rows exactly, and longer tables by proportion: a turn of
 // the wheel would skip rows, and new rows would move what is read. So it is told of a window of that many rows, and this moves the
-// window: a small movement is exact, a large one (the thumb was dragged) goes to that part of the whole. No DOM.
+// window: a small movement is exact, and so is one of a wheel or a finger; a large one (the thumb was dragged) goes to that part of the
+// whole. No DOM.
 
 export const ROW_HEIGHT = 24;
 /** regular-table's panel grows up to 5,000,000 pixels. */
 export const SPAN = Math.floor(4_900_000 / ROW_HEIGHT);
-/** Movements up to so many screens are turns of a wheel and keys. */
+/** Movements up to so many screens are exact, whatever made them. */
 const NEAR = 3;
 /** So many rows can be turned to on either side before the window is moved; at the ends of the table it stands still. */
 const MARGIN = 2_000;
@@ -38,12 +39,15 @@ export class RowWindow {
     this.shift = Math.max(0, Math.min(this.shift, total - this.span));
   }
 
-  /** Take in that somebody scrolled; returns whether other rows are shown than regular-table thinks. */
-  scrolled(top: number, height: number): boolean {
+  /**
+   * Take in that somebody scrolled; returns whether other rows are shown than regular-table thinks. `turned`: by a wheel or a finger, so
+   * that it is meant as far as it went: a page that was busy hears of many turns at once.
+   */
+  scrolled(top: number, height: number, turned = false): boolean {
     const moved = Math.abs(top - this.#placed);
     this.#placed = top;
     const room = this.#total - this.span;
-    if (room === 0 || moved <= NEAR * height) return false;
+    if (room === 0 || turned || moved <= NEAR * height) return false;
     const part = this.#bottom(height) > 0 ? Math.min(1, top / this.#bottom(height)) : 0;
     this.shift = Math.round(part * room);
     return true;

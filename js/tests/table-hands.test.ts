@@ -1,6 +1,7 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { FakeKernel } from "../fake-kernel.ts";
+import { FakeKernel, toArrow } from "../fake-kernel.ts";
+import { VERSION } from "../src/messages.ts";
 import factory from "../src/widget.ts";
 
 const at = (testid: string): HTMLElement => document.querySelector(`[data-testid="${testid}"]`) as HTMLElement;
@@ -95,6 +96,45 @@ describe("the step table goes where the selection is", () => {
   });
 });
 
+test("in a table of ten million rows a wheel goes as far as it turns, and the thumb to its part of the whole", async () => {
+  const total = 10_000_000;
+  const rows = [{ agent_id: "a", worker_id: "", episode: 90, step_index: 1, reward: 0 }];
+  kernel.say(
+    {
+      kind: "push",
+      version: VERSION,
+      number: ++kernel.pushes,
+      keyframe: false,
+      state: { ...kernel.state, steps: total },
+      spans: [{ table: "steps", first: total - 1, count: 1, total }],
+    },
+    [toArrow(rows)],
+  );
+  await vi.waitFor(() => expect(shown().at(-1)).toBe("90:1"));
+  const grid = at("ltw-steps-table").querySelector("regular-table") as HTMLElement;
+  const first = (): number => Number(grid.querySelector("tbody tr:not(.ltw-stale)")?.getAttribute("aria-rowindex"));
+  const scroll = (by: number): void => {
+    grid.scrollTop += by;
+    grid.dispatchEvent(new Event("scroll"));
+  };
+  kernel.setTrait("selection", { ...(kernel.traits.selection as object), live: false });
+  at("ltw-follow-steps").click();
+  await vi.waitFor(() => expect(at("ltw-follow-steps").textContent).toContain("Jump"));
+  grid.scrollTop = 2_400_000;
+  grid.dispatchEvent(new Event("scroll"));
+  await vi.waitFor(() => expect(first()).toBeLessThan(6_000_000));
+  // Where it settles, the same rows are shown.
+  const before = first();
+  for (let turn = 1; turn <= 3; turn++) {
+    grid.dispatchEvent(new Event("wheel"));
+    scroll(-2400);
+    await vi.waitFor(() => expect(first()).toBe(before - 100 * turn));
+  }
+  grid.dispatchEvent(new Event("pointerdown"));
+  scroll(-24_000);
+  await vi.waitFor(() => expect(first()).toBeLessThan(before - 10_000));
+});
+
 describe("the filter's field", () => {
   const field = (): HTMLInputElement => at("ltw-filter") as HTMLInputElement;
   const note = (): string => at("ltw-filter-note").textContent ?? "";
@@ -118,6 +158,15 @@ describe("the filter's field", () => {
     expect(field().value).toBe("Return > 0");
     field().dispatchEvent(new Event("change"));
     expect(field().value).toBe("total_reward > 0");
+  });
+
+  test("keeps what is being typed while something is played", () => {
+    select(7);
+    field().value = "rewa";
+    kernel.setTrait("step", 3);
+    expect(field().value).toBe("rewa");
+    kernel.setTrait("filter", "reward > 3");
+    expect(field().value).toBe("reward > 3");
   });
 
   test("gives an example that works", async () => {

@@ -29,6 +29,17 @@ describe("a window on rows", () => {
     expect(top(range)).toBeCloseTo(shown, 6);
   });
 
+  test("so do many turns of it that a busy page hears of at once", () => {
+    const range = new RowWindow();
+    range.resize(MANY);
+    range.scrolled(bottom(range) / 2, HEIGHT);
+    const before = top(range);
+    expect(range.scrolled(range.placed - 2400, HEIGHT, true)).toBe(false);
+    expect(top(range)).toBeCloseTo(before - 100, 6);
+    expect(range.scrolled(range.placed - 2400, HEIGHT)).toBe(true);
+    expect(top(range)).toBeLessThan(before - 3_000);
+  });
+
   test("a thumb that is dragged goes to its part of the whole, and both ends are reached", () => {
     const range = new RowWindow();
     range.resize(MANY);

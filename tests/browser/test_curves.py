@@ -39,9 +39,13 @@ PAINTED = """(canvas, colour) => {
 
 def selected(notebook: NotebookPage) -> Any:
     notebook.page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1; }")
+    cell = notebook.page.locator(".jp-CodeCell").nth(1)
+    prompt, output = cell.locator(".jp-InputPrompt"), cell.locator(".jp-OutputArea")
+    # What it printed before stands until it runs again.
+    before = prompt.inner_text()
     notebook.command("notebook:run-cell")
-    output = notebook.page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea")
-    notebook.wait(lambda: not notebook.is_busy(1) and "selected" in output.inner_text(), "what is selected")
+    notebook.wait(lambda: prompt.inner_text() != before and not notebook.is_busy(1), "the cell to have run again")
+    notebook.wait(lambda: "selected" in output.inner_text(), "what is selected")
     return json.loads(output.inner_text().split("selected", 1)[1])
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser.test_curves import PAINTED
 from tests.support.runs import played
 
 if TYPE_CHECKING:
@@ -159,6 +160,19 @@ def test_everything_is_done_with_keys_and_nothing_serious_is_found(  # noqa: PLR
     page.emulate_media(forced_colors="active", reduced_motion="reduce")
     notebook.settle()
     notebook.shot("hands-forced-colors")
+    # What is painted has the system's colours too: holes and the edges of tiles one, what is written on them another.
+    for colour in ("GrayText", "CanvasText"):
+        forced = page.evaluate(
+            """(colour) => {
+                const probe = Object.assign(document.createElement("i"), { style: `color: ${colour}` });
+                document.body.append(probe);
+                const { color } = getComputedStyle(probe);
+                probe.remove();
+                return color;
+            }""",
+            colour,
+        )
+        assert at("ltw-grid").evaluate(PAINTED, forced) > 30, f"nothing in {colour}"
     moving = "() => [...document.querySelectorAll('.ltw, .ltw *')].flatMap((e) => e.getAnimations()).length"
     assert page.evaluate(moving) == 0
     at("ltw-filter").focus()

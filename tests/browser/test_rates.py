@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,6 +45,68 @@ WATCH = """async (seconds) => {
     return { frames_per_s: Math.round(frames / seconds), rows_per_s: Math.round(rows / seconds),
              age_median: at(0.5), age_p99: at(0.99), long_tasks: tasks.map(Math.round) };
 }"""
+
+
+#: Count frames, tasks over 50 ms, and frames in which a row on screen was still on its way, until `ltwWatched` is called.
+SCROLLED = """() => {
+    const tasks = [];
+    const observer = new PerformanceObserver((list) => tasks.push(...list.getEntries().map((e) => e.duration)));
+    observer.observe({ entryTypes: ["longtask"] });
+    const table = document.querySelector('[data-testid="ltw-steps-table"]');
+    const begun = performance.now();
+    let [frames, late, going, longest, last] = [0, 0, true, 0, begun];
+    const frame = (now) => {
+        frames++;
+        longest = Math.max(longest, now - last);
+        last = now;
+        late += table.querySelector('tbody tr:not(.ltw-stale) td.ltw-absent') ? 1 : 0;
+        if (going) requestAnimationFrame(frame);
+    };
+    requestAnimationFrame(frame);
+    window.ltwWatched = () => {
+        going = false;
+        observer.disconnect();
+        const seconds = (performance.now() - begun) / 1000;
+        return { frames_per_s: Math.round(frames / seconds), longest_frame: Math.round(longest),
+                 late: Math.round((100 * late) / frames), long_tasks: tasks.map(Math.round) };
+    };
+}"""
+FIRST_ROW = """() => {
+    const rows = [...document.querySelectorAll('[data-testid="ltw-steps-table"] tbody tr:not(.ltw-stale)')];
+    return rows.every((tr) => !tr.querySelector('.ltw-absent')) && rows[0] ? Number(rows[0].getAttribute('aria-rowindex')) : 0;
+}"""
+
+
+def wheeled(notebook: NotebookPage, seconds: float) -> dict[str, Any]:
+    """Turn the wheel over the step table, up from its end, and return what the page did meanwhile."""
+    page = notebook.page
+    table = page.get_by_test_id("ltw-steps-table").locator("regular-table")
+    box = table.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.wheel(0, -100)
+    firsts: list[int] = []
+
+    def standing(below: float, what: str) -> int:
+        """Return the first row on screen when all are there, and the same twice."""
+        firsts.clear()
+
+        def same() -> bool:
+            firsts.append(page.evaluate(FIRST_ROW))
+            return len(firsts) > 1 and 0 < firsts[-1] == firsts[-2] < below
+
+        notebook.wait(same, what)
+        return firsts[-1]
+
+    before, held = standing(float("inf"), "rows before the wheel"), heap(notebook)
+    page.evaluate(SCROLLED)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        page.mouse.wheel(0, -1_200)
+        page.wait_for_timeout(16)
+    seen: dict[str, Any] = page.evaluate("() => window.ltwWatched()")
+    after = standing(before, "the rows that were scrolled to")
+    return {**seen, "rows": before - after, "heap_grown_mb": round(heap(notebook) - held, 1)}
 
 
 class Tasks:
@@ -121,6 +184,7 @@ def test_the_page_keeps_up_and_a_jump_in_a_long_table_is_answered_while_a_cell_i
     assert notebook.is_busy(3), "the cell was no longer busy, so this showed nothing"
     stop.touch()
     run_cell(notebook, 4)
+    scrolled = wheeled(notebook, SECONDS)
     found = {
         "rate": rate,
         "rows": ROWS,
@@ -128,6 +192,7 @@ def test_the_page_keeps_up_and_a_jump_in_a_long_table_is_answered_while_a_cell_i
         "busy": while_busy,
         "heap_grown_mb": round(grown, 1),
         "jumps_ms": jumps,
+        "scrolled": scrolled,
         "longest_task_ms_of_processor_and_clock": longest,
     }
     print("\n" + json.dumps(found))  # noqa: T201 - for scripts/measure-page
@@ -135,3 +200,5 @@ def test_the_page_keeps_up_and_a_jump_in_a_long_table_is_answered_while_a_cell_i
         assert seen["rows_per_s"] > 0, "nothing new was shown"
     # Not how fast this machine is: that nothing piles up, in the page or on the way to it.
     assert grown < 40, found
+    assert scrolled["heap_grown_mb"] < 40, found
+    assert scrolled["rows"] > 0, found
