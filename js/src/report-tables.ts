@@ -79,7 +79,7 @@ async function placeIn(
   step: number | null,
 ): Promise<number | null> {
   const [start, total] = [data.starts[row] ?? -1, data.meta.counts[row] ?? 0];
-  const at = step === null ? start : ((await stepRow(data, row, step)) ?? start);
+  const at = step === null ? start : await stepFrom(data, row, step);
   const wanted =
     table === "episodes" ? [row] : start < 0 ? [] : [...numbers(at, start + total), ...numbers(start, at).reverse()];
   const places = new Map(order.map((one, place) => [one, place]));
@@ -100,8 +100,21 @@ async function stepRow(data: ReportData, row: number, step: number | null): Prom
   if (step === null) return start;
   const places = numbers(start, start + total);
   const picks = await data.stepsAt(places);
-  const at = picks.findIndex(([batch, index]) => Number(batch.columns.get("step_index")?.at(index)) === step);
+  const at = picks.findIndex((pick) => stepIndex(pick) === step);
   return at < 0 ? null : (places[at] as number);
+}
+
+/** The row of a step of an episode, or of the next one that is in the file; the last where there is none. */
+async function stepFrom(data: ReportData, row: number, step: number): Promise<number> {
+  const [start, total] = [data.starts[row] ?? -1, data.meta.counts[row] ?? 0];
+  if (start < 0 || total === 0) return start;
+  const places = numbers(start, start + total);
+  const at = (await data.stepsAt(places)).findIndex((pick) => stepIndex(pick) >= step);
+  return places.at(at) as number;
+}
+
+function stepIndex([batch, index]: Pick): number {
+  return Number(batch.columns.get("step_index")?.at(index));
 }
 
 function tableOf(ask: Fields): TableName {

@@ -145,6 +145,10 @@ describe("a report", () => {
     expect(fields.found).toEqual([{ episode: { row: 1, worker: "", agent: "right", episode: 6 }, row: 5 }]);
     expect((await ask("ask_find", { episode: 7 })).fields.found).toMatchObject([{ row: null }]);
     expect((await ask("ask_find", { episode: 6, agent: "left" })).fields.found).toEqual([]);
+    // Among chosen rows: the step itself, or the last of the episode where there is none so late.
+    const chosen = { episode: 6, table: "steps", where: "episode > 5" };
+    expect((await ask("ask_find", { ...chosen, step: 1 })).fields.found).toMatchObject([{ row: 1 }]);
+    expect((await ask("ask_find", { ...chosen, step: 9 })).fields.found).toMatchObject([{ row: 2 }]);
     expect((await ask("ask_cell", { table: "steps", row: 4, column: "reward" })).fields.text).toBe("6");
   });
 

@@ -22,6 +22,7 @@ True
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Final
 
@@ -37,6 +38,9 @@ class Turns:
 
     def __init__(self) -> None:
         self._short = False
+        if hasattr(os, "register_at_fork"):
+            # A child has no views: they are threads, which do not survive a fork.
+            os.register_at_fork(after_in_child=self.restore)
 
     def shorten(self) -> None:
         """Have threads take short turns, unless somebody chose how long they are."""

@@ -15,7 +15,6 @@ import pytest
 from live_telemetry_widget.worker import courier, many, portions
 from live_telemetry_widget.worker.emitter import Emitter
 from live_telemetry_widget.worker.portions import size_of
-from live_telemetry_widget.worker.records import WIDTH
 from tests.conftest import wait_for
 from tests.integration.test_emitter import recorded
 
@@ -76,23 +75,25 @@ def test_a_list_that_nobody_takes_is_bounded_in_bytes(
     with Emitter(daemon.address, spool_dir=spool) as emitter:
         pid = emitter._courier.pid  # type: ignore[union-attr]
         os.kill(pid, signal.SIGSTOP)
-        held = threading.Event()
+        enough, made = threading.Event(), []
 
         def train() -> None:
-            for t in range(200):
-                emitter.step(t, 1.0, pixels(100))
+            # 300 MB are far beyond the bound, however late the emitter's thread looks.
+            while not enough.is_set() and len(made) < 3_000:
+                made.append(len(made))
+                emitter.step(made[-1], 1.0, pixels(100))
                 time.sleep(0.001)  # a step of an environment with such observations
-            held.set()
 
         training = threading.Thread(target=train)
         training.start()
         try:
-            wait_for(lambda: held.is_set() or emitter.gate.shut, "the training thread waits")
-            assert not held.is_set()
-            assert len(emitter._rows) // WIDTH < 150
+            wait_for(lambda: emitter.gate.shut or not training.is_alive(), "the training thread waits")
+            assert training.is_alive()
+            assert len(made) < 3_000
         finally:
+            enough.set()
             os.kill(pid, signal.SIGCONT)
             training.join(60)
-        assert held.is_set()
+        assert not training.is_alive()
         assert emitter.flush(60)
-    assert recorded(daemon.address, emitter.run_id).steps["action"].astype(int).tolist() == list(range(200))
+    assert recorded(daemon.address, emitter.run_id).steps["action"].astype(int).tolist() == made

@@ -30,7 +30,9 @@ GOOD = [
 BAD = [
     ({"out": pathlib.PurePosixPath("x")}, r"config['out'] is PurePosixPath('x'), a PurePosixPath, for which JSON has no word; give a text of it"),
     ({"net": {"layers": [1, object]}}, "config['net']['layers'][1] is <class 'object'>, a type"),
-    ({"when": np.datetime64("2026-01-01")}, "config['when'] is datetime.date(2026, 1, 1), a date"),
+    ({"when": np.datetime64("2026-01-01")}, ", a datetime64, for which JSON has no word"),
+    ({"when": np.datetime64("2026-01-01", "ns")}, ", a datetime64, for which"),
+    ({"a": {1: "x", "1": "y"}}, "config['a'] has keys that are one text in JSON, like 1 and '1', among [1, '1']; rename them"),
     ({"z": np.complex64(1j)}, "config['z'] is 1j, a complex"),
     ({"tags": {"a"}}, "config['tags'] is {'a'}, a set"),
     ({(1, 2): 3}, "config has the key (1, 2), a tuple; JSON's keys are texts"),

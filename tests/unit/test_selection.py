@@ -104,6 +104,8 @@ def test_an_episode_is_shown_by_its_number(two_agents: ltw.Run) -> None:
         "episode": want, "other": None, "step": 5, "steps": None, "agent": None, "filter": "reward == 0", "live": False
     }  # fmt: skip
     view.selection = {**view.selection, "agent": "left"}
+    view.show(np.int64(12), np.int64(3), agent="right")
+    assert view.selection["step"] == 3
     view.show(np.int64(12), agent="right")
     assert (view.selection["episode"]["agent"], view.selection["episode"]["row"]) == ("right", 3)
     assert (view.selection["agent"], view.step) == (None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -46,6 +47,20 @@ def test_turns_are_short_from_the_first_view_to_the_last() -> None:
     assert sys.getswitchinterval() == pytest.approx(SHORT)
     again.close()
     assert until(DEFAULT)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_has_turns_as_they_were() -> None:
+    turns = Turns()
+    turns.shorten()
+    pid = os.fork()
+    if not pid:
+        os._exit(round(sys.getswitchinterval() * 1e4))
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == round(DEFAULT * 1e4)
+    assert sys.getswitchinterval() == pytest.approx(SHORT)
+    turns.restore()
 
 
 def test_what_somebody_chose_stays() -> None:

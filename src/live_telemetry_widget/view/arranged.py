@@ -158,7 +158,9 @@ class Arranged:
         """
         with self._lock:
             found = np.searchsorted(self._rows, rows)
-            found = found[np.append(self._rows, -1)[found] == rows]
+            inside = found < len(self._rows)
+            found, rows = found[inside], rows[inside]
+            found = found[self._rows[found] == rows]
             if not len(found):
                 return None
             return int(np.flatnonzero(self._order == found[0])[0]) if self.wish.sort else int(found[0])

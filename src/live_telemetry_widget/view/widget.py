@@ -118,7 +118,8 @@ class LiveTelemetryWidget(anywidget.AnyWidget):
         found = self.find(episode, step, agent, worker)
         # Where only another agent was looked at, all are.
         only = self.selection["agent"] if self.selection["agent"] == found["agent"] else None
-        self.selection = {"episode": found, "step": step, "agent": only, "filter": self.selection["filter"]}
+        place = None if step is None else int(step)  # NumPy's is none for a trait
+        self.selection = {"episode": found, "step": place, "agent": only, "filter": self.selection["filter"]}
 
     def push(self, message: messages.Push | messages.Answer | messages.Refused, buffers: Sequence[bytes] = ()) -> bool:
         """Send a message to every page that shows this view, from any thread; return False when nobody can get it any more."""

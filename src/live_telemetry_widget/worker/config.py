@@ -51,7 +51,11 @@ def _value(value: Any, where: str, depth: int) -> Any:  # noqa: ANN401 - whateve
         msg = f"{where[:200]} ... is nested deeper than {_DEEPEST} levels, or holds itself; give less of it"
         raise ConfigError(msg)
     if isinstance(value, Mapping):
-        return {_key(key, where): _value(held, f"{where}[{key!r}]", depth + 1) for key, held in value.items()}
+        found = {_key(key, where): _value(held, f"{where}[{key!r}]", depth + 1) for key, held in value.items()}
+        if len(found) < len(value):
+            msg = f"{where} has keys that are one text in JSON, like 1 and '1', among {list(value)!r:.100}; rename them"
+            raise ConfigError(msg)
+        return found
     if isinstance(value, (list, tuple)):
         return [_value(held, f"{where}[{place}]", depth + 1) for place, held in enumerate(value)]
     plain = _from_array(value)
@@ -65,7 +69,8 @@ def _value(value: Any, where: str, depth: int) -> Any:  # noqa: ANN401 - whateve
 def _from_array(value: Any) -> Any:  # noqa: ANN401 - as above
     """Return a NumPy scalar or array, or a tensor of anybody's, as Python's own; anything else as it is."""
     tolist = getattr(value, "tolist", None)
-    if not callable(tolist) or isinstance(value, type):
+    # A time would be a bare number, in whatever unit.
+    if not callable(tolist) or isinstance(value, type) or getattr(getattr(value, "dtype", None), "kind", "-") in "mM":
         return value
     try:
         return tolist()

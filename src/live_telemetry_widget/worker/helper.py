@@ -190,7 +190,8 @@ class Helper:
             stats,
             not_recorded=self._gate.turned_away,
             why=self._gate.off or self.failure or stats.why,
-            problems=dict(self._problems + collections.Counter(stats.problems)),
+            # A copy in one go: our thread counts meanwhile.
+            problems=dict(collections.Counter(dict(self._problems)) + collections.Counter(stats.problems)),
         )
 
     def forget(self) -> None:

@@ -228,7 +228,7 @@ def with_outcome(further: dict[str, Any]) -> dict[str, Any]:
     return {**further, "outcome": "Success" if success else "Failed"}
 
 
-def success_in(info: Mapping[str, Any], index: int | None = None) -> dict[str, Any]:
+def success_in(info: Mapping[str, Any] | None, index: int | None = None) -> dict[str, Any]:
     """Return what an environment's `info` says of the success of an episode that has ended: its ``is_success``, or a ``success`` that is true or false.
 
     Parameters
@@ -244,19 +244,24 @@ def success_in(info: Mapping[str, Any], index: int | None = None) -> dict[str, A
     {'success': True, 'outcome': 'Success'}
     >>> success_in({"is_success": [True, False], "_is_success": [True, True]}, 1)
     {'success': False, 'outcome': 'Failed'}
-    >>> success_in({"lives": 3})
-    {}
+    >>> success_in({"lives": 3}), success_in({"success": 0.25}, 1), success_in(None)
+    ({}, {}, {})
     """
     for name in ("is_success", "success"):
-        if name not in info:
-            continue
+        value = _said_in(info, name, index)
+        if isinstance(value, bool) or (name == "is_success" and isinstance(value, int | float) and value in {0, 1}):
+            return with_outcome({"success": bool(value)})
+    return {}
+
+
+def _said_in(info: Any, name: str, index: int | None) -> Any:  # noqa: ANN401 - whatever an environment says
+    """Return one value of an environment's `info`, as Python's own where it is a scalar; None where there is none, or nothing that can be read."""
+    try:
         value = info[name]
         if index is not None:
             told = info.get(f"_{name}")
-            if told is not None and not told[index]:
-                continue
-            value = value[index]
-        value = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
-        if isinstance(value, bool) or (name == "is_success" and value in (0, 1)):
-            return with_outcome({"success": bool(value)})
-    return {}
+            value = value[index] if told is None or told[index] else None
+        return value.item() if getattr(value, "ndim", None) == 0 else value
+    except (TypeError, KeyError, IndexError, ValueError, AttributeError):
+        # What an environment's info holds is its own affair: whoever only reads along must not end the loop for it.
+        return None
