@@ -134,7 +134,8 @@ class Summaries:
         totals = [r.total_reward if r else e.reward for e, r in zip(episodes, records, strict=True)]
         terminated = [e.terminated or bool(r and r.terminated) for e, r in zip(episodes, records, strict=True)]
         truncated = [e.truncated or bool(r and r.truncated) for e, r in zip(episodes, records, strict=True)]
-        said = [told[at] if at is not None else None for told in [_told(stored)] for at in index.to_pylist()]
+        told = _told(stored)
+        said = [None if at is None else told[at] for at in index.to_pylist()]
         outcomes = [
             _outcome(
                 term or (r is not None and not trunc),
