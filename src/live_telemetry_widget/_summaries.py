@@ -176,8 +176,18 @@ class Summaries:
 def says_more(batch: pa.RecordBatch) -> bool:
     """Whether records have a field `outcome` with anything else than the words that the column of that name has."""
     at = batch.schema.get_field_index(_OUTCOME)
-    words = [] if at < 0 else pc.unique(batch.column(at)).to_pylist()
-    return any(word is not None and word not in OUTCOMES for word in words)
+    if at < 0:
+        return False
+    column = batch.column(at)
+    if not _is_text(column.type):
+        return bool(column.null_count < len(column))
+    return any(word is not None and word not in OUTCOMES for word in pc.unique(column).to_pylist())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether a column of a type holds texts, as such or as labels."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _told(stored: pa.Table) -> list[str | bool | None]:

@@ -157,6 +157,24 @@ def test_an_outcome_beyond_the_words_shows_also_those_that_came_before() -> None
     assert frame["outcome"].tolist() == ["Failed", "Success"]
 
 
+@pytest.mark.parametrize("told", [[1, 2], [0.5], ["Failed", 1], {"by": "points"}, 3, 0.5, True])
+def test_an_outcome_may_be_of_any_type(told: object) -> None:
+    frames = RunFrames("r")
+    frames.append_episodes(record(0, terminated=True, outcome=told))
+    frame = frames.episodes()
+    assert frame["outcome"].tolist() == ["Success"]
+    assert frame["extra_outcome"].notna().tolist() == [True]
+
+
+def test_an_outcome_may_be_a_label() -> None:
+    for word, further in (("Failed", False), ("draw", True)):
+        batch = record(0, terminated=True, outcome=word)
+        at = batch.schema.get_field_index("outcome")
+        frames = RunFrames("r")
+        frames.append_episodes(batch.set_column(at, "outcome", batch.column(at).dictionary_encode()))
+        assert ("extra_outcome" in frames.episodes()) == further
+
+
 def test_flags_that_the_record_leaves_out_are_taken_from_the_last_step() -> None:
     frames = RunFrames("r")
     frames.append_steps(steps(range(4)))
