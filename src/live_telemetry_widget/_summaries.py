@@ -74,8 +74,14 @@ class Summaries:
         self._settled = False
         self._blocks: dict[int, pa.RecordBatch] = {}
         self._names: dict[str, str] = {}
-        #: Whether what records say in a field `outcome` is more than the words of our own column, and needs one beside it.
-        self.keeps_outcomes = False
+        # Whether what records say in a field `outcome` is more than the words of our own column, and needs one beside it.
+        self._keeps_outcomes = False
+
+    def hear(self, batch: pa.RecordBatch) -> None:
+        """Note what records that come in say of outcomes; from the first that says more than our words on, all say it in a column."""
+        if not self._keeps_outcomes and _says_more(batch):
+            self._keeps_outcomes = True
+            self._blocks.clear()
 
     def forget(self, episode: Episode) -> None:
         """Note that the record of an episode may say more."""
@@ -114,7 +120,7 @@ class Summaries:
         taken = {*_TABLE.names, _ROW.name}
         fields = dict.fromkeys(field.name for schema in schemas for field in further(schema, EPISODES))
         taken |= {name for name in fields if name not in _DERIVED}
-        if not self.keeps_outcomes:
+        if not self._keeps_outcomes:
             fields.pop(_OUTCOME, None)
         for name in fields:
             column = name
@@ -173,7 +179,7 @@ class Summaries:
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def says_more(batch: pa.RecordBatch) -> bool:
+def _says_more(batch: pa.RecordBatch) -> bool:
     """Whether records have a field `outcome` with anything else than the words that the column of that name has."""
     at = batch.schema.get_field_index(_OUTCOME)
     if at < 0:

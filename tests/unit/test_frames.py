@@ -157,6 +157,15 @@ def test_an_outcome_beyond_the_words_shows_also_those_that_came_before() -> None
     assert frame["outcome"].tolist() == ["Failed", "Success"]
 
 
+def test_an_outcome_beyond_the_words_shows_those_of_all_episodes_however_many() -> None:
+    frames = RunFrames("r")
+    events = [{"episode": n, "agent_id": "a", "reward": 5.0, "steps": 5, "outcome": "Failed"} for n in range(1_500)]
+    frames.append_episodes(normalize.episodes_from_events(events).batch)
+    assert "extra_outcome" not in frames.episodes()  # and it is kept
+    frames.append_episodes(record(1_500, terminated=True, outcome="draw"))
+    assert frames.episodes()["extra_outcome"].tolist() == ["Failed"] * 1_500 + ["draw"]
+
+
 @pytest.mark.parametrize("told", [[1, 2], [0.5], ["Failed", 1], {"by": "points"}, 3, 0.5, True])
 def test_an_outcome_may_be_of_any_type(told: object) -> None:
     frames = RunFrames("r")
