@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from live_telemetry_widget import _arrow
-from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, OUTCOMES, TEXT, TIMESTAMP, further
+from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, TEXT, TIMESTAMP, further
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Columns of the episodes that are ours: a further field of such a name is ``extra_NAME``.
 _DERIVED: Final = frozenset({"outcome", "episode_seed", "source", "complete", "row"})
 _OUTCOME: Final = "outcome"
+#: The words of our own column that are of an end; what is under way we see ourselves, and whoever sends a record has ended.
+_ENDS: Final = ("Success", "Failed", "Completed", "Timeout")
 #: So many episodes are made anew together when one of them has changed.
 _BLOCK: Final = 1_024
 _ROW: Final = pa.field("row", pa.int64())
@@ -180,14 +182,14 @@ class Summaries:
 
 
 def _says_more(batch: pa.RecordBatch) -> bool:
-    """Whether records have a field `outcome` with anything else than the words that the column of that name has."""
+    """Whether records have a field `outcome` with anything else than a word for an end that the column of that name has."""
     at = batch.schema.get_field_index(_OUTCOME)
     if at < 0:
         return False
     column = batch.column(at)
     if not _is_text(column.type):
         return bool(column.null_count < len(column))
-    return any(word is not None and word not in OUTCOMES for word in pc.unique(column).to_pylist())
+    return any(word is not None and word not in _ENDS for word in pc.unique(column).to_pylist())
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -202,7 +204,7 @@ def _told(stored: pa.Table) -> list[str | bool | None]:
     for name, meant in (
         ("success", {True: True}),
         ("is_success", {True: "Success", False: "Failed"}),
-        (_OUTCOME, {word: word for word in OUTCOMES}),
+        (_OUTCOME, {word: word for word in _ENDS}),
     ):
         at = stored.schema.get_field_index(name)
         if at < 0 or not (pa.types.is_boolean(stored.field(at).type) or pa.types.is_string(stored.field(at).type)):

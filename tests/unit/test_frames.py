@@ -175,6 +175,15 @@ def test_an_outcome_may_be_of_any_type(told: object) -> None:
     assert frame["extra_outcome"].notna().tolist() == [True]
 
 
+@pytest.mark.parametrize("word", ["Running", "Unfinished"])
+def test_an_episode_that_has_a_record_has_ended_whatever_it_says(word: str) -> None:
+    frames = RunFrames("r")
+    frames.append_episodes(record(0, reward=0.0, outcome=word))
+    frame = frames.episodes()
+    assert frame["outcome"].tolist() == ["Completed"]
+    assert frame["extra_outcome"].tolist() == [word]
+
+
 def test_an_outcome_may_be_a_label() -> None:
     for word, further in (("Failed", False), ("draw", True)):
         batch = record(0, terminated=True, outcome=word)
