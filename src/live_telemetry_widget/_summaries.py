@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from live_telemetry_widget import _arrow
+from live_telemetry_widget import _arrow, _json
 from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, TEXT, TIMESTAMP, further
 
 if TYPE_CHECKING:
@@ -28,6 +28,12 @@ _OUTCOME: Final = "outcome"
 _ENDS: Final = ("Success", "Failed", "Completed", "Timeout")
 #: So many episodes are made anew together when one of them has changed.
 _BLOCK: Final = 1_024
+#: What further fields say of the outcome, the one that counts most last: of what types, and what is meant by which values.
+_SAID: Final[tuple[tuple[str, type | tuple[type, ...], dict[Any, str | bool]], ...]] = (
+    ("success", bool, {True: True}),
+    ("is_success", (bool, int, float), {True: "Success", False: "Failed"}),  # also 1.0 and 0.0
+    (_OUTCOME, str, {word: word for word in _ENDS}),
+)
 _ROW: Final = pa.field("row", pa.int64())
 _TABLE: Final = pa.schema(
     [
@@ -189,7 +195,9 @@ def _says_more(batch: pa.RecordBatch) -> bool:
     column = batch.column(at)
     if not _is_text(column.type):
         return bool(column.null_count < len(column))
-    return any(word is not None and word not in _ENDS for word in pc.unique(column).to_pylist())
+    # Of JSON texts, a word's is that word, as it is where others of the run are no JSON.
+    words = _values(pc.unique(column), batch.schema.field(at))
+    return any(word is not None and word not in _ENDS for word in words)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -198,19 +206,29 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
+def _values(column: pa.Array | pa.ChunkedArray, field: pa.Field) -> list[Any]:
+    """Return the values of a column of truths, numbers or texts, those of JSON texts read; of any other as many nulls."""
+    kind = column.type
+    if not (
+        _is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    ):
+        return [None] * len(column)
+    values: list[Any] = column.to_pylist()
+    if not (_is_text(kind) and field.metadata == JSON_KIND):
+        return values
+    read = {text: _json.read(text) for text in set(values) if text is not None}
+    return [read.get(text) for text in values]
+
+
 def _told(stored: pa.Table) -> list[str | bool | None]:
     """Return what records themselves say of the outcome of their episodes: a word; or True, where they say that it was a success."""
     told: list[str | bool | None] = [None] * stored.num_rows
-    for name, meant in (
-        ("success", {True: True}),
-        ("is_success", {True: "Success", False: "Failed"}),
-        (_OUTCOME, {word: word for word in _ENDS}),
-    ):
+    for name, kinds, meant in _SAID:
         at = stored.schema.get_field_index(name)
-        if at < 0 or not (pa.types.is_boolean(stored.field(at).type) or pa.types.is_string(stored.field(at).type)):
+        if at < 0:
             continue
-        for row, value in enumerate(stored.column(at).to_pylist()):
-            if value in meant:
+        for row, value in enumerate(_values(stored.column(at), stored.schema.field(at))):
+            if isinstance(value, kinds) and value in meant:
                 told[row] = meant[value]
     return told
 

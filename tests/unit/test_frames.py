@@ -175,6 +175,30 @@ def test_an_outcome_may_be_of_any_type(told: object) -> None:
     assert frame["extra_outcome"].notna().tolist() == [True]
 
 
+@pytest.mark.parametrize(
+    ("told", "outcomes"),
+    [
+        ([{"is_success": True}, {"is_success": False}, {"is_success": 1.0}], ["Success", "Failed", "Success"]),
+        ([{"is_success": False}, {"is_success": 1}, {"is_success": "true"}], ["Failed", "Success", "Completed"]),
+        ([{"is_success": 1.0}, {"is_success": 0.0}, {"is_success": 0.5}], ["Success", "Failed", "Completed"]),
+        ([{"is_success": 0}, {"is_success": [True]}], ["Failed", "Completed"]),
+        ([{"success": True}, {"success": 1.0}, {"success": "true"}], ["Success", "Completed", "Completed"]),
+        ([{"outcome": "Failed"}, {"outcome": 3}, {"outcome": {"a": 1}}], ["Failed", "Completed", "Completed"]),
+        ([{"outcome": "Timeout"}, {"outcome": [1, 2]}, {"outcome": None}], ["Timeout", "Completed", "Completed"]),
+        ([{"outcome": '"Failed"'}], ["Completed"]),
+    ],
+)
+@pytest.mark.parametrize("together", [False, True])
+def test_one_odd_record_changes_no_other_outcome(
+    told: list[dict[str, Any]], outcomes: list[str], *, together: bool
+) -> None:
+    frames = RunFrames("r")
+    events = [{"episode": n, "reward": 0.0, "steps": 5, "terminated": True, **said} for n, said in enumerate(told)]
+    for part in [events] if together else [[event] for event in events]:
+        frames.append_episodes(normalize.episodes_from_events(part).batch)
+    assert frames.episodes()["outcome"].tolist() == outcomes
+
+
 @pytest.mark.parametrize("word", ["Running", "Unfinished"])
 def test_an_episode_that_has_a_record_has_ended_whatever_it_says(word: str) -> None:
     frames = RunFrames("r")
