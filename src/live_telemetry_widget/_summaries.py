@@ -209,9 +209,7 @@ def _is_text(kind: pa.DataType) -> bool:
 def _values(column: pa.Array | pa.ChunkedArray, field: pa.Field) -> list[Any]:
     """Return the values of a column of truths, numbers or texts, those of JSON texts read; of any other as many nulls."""
     kind = column.type
-    if not (
-        _is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    ):
+    if not (_is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return [None] * len(column)
     values: list[Any] = column.to_pylist()
     if not (_is_text(kind) and field.metadata == JSON_KIND):
