@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from live_telemetry_widget import _arrow
-from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, OUTCOMES, TEXT, TIMESTAMP, further
+from live_telemetry_widget import _arrow, _json
+from live_telemetry_widget.schema import EPISODES, JSON_KIND, LABEL, TEXT, TIMESTAMP, further
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,8 +24,16 @@ if TYPE_CHECKING:
 #: Columns of the episodes that are ours: a further field of such a name is ``extra_NAME``.
 _DERIVED: Final = frozenset({"outcome", "episode_seed", "source", "complete", "row"})
 _OUTCOME: Final = "outcome"
+#: The words of our own column that are of an end; what is under way we see ourselves, and whoever sends a record has ended.
+_ENDS: Final = ("Success", "Failed", "Completed", "Timeout")
 #: So many episodes are made anew together when one of them has changed.
 _BLOCK: Final = 1_024
+#: What further fields say of the outcome, the one that counts most last: of what types, and what is meant by which values.
+_SAID: Final[tuple[tuple[str, type | tuple[type, ...], dict[Any, str | bool]], ...]] = (
+    ("success", bool, {True: True}),
+    ("is_success", (bool, int, float), {True: "Success", False: "Failed"}),  # also 1.0 and 0.0
+    (_OUTCOME, str, {word: word for word in _ENDS}),
+)
 _ROW: Final = pa.field("row", pa.int64())
 _TABLE: Final = pa.schema(
     [
@@ -74,8 +82,14 @@ class Summaries:
         self._settled = False
         self._blocks: dict[int, pa.RecordBatch] = {}
         self._names: dict[str, str] = {}
-        #: Whether what records say in a field `outcome` is more than the words of our own column, and needs one beside it.
-        self.keeps_outcomes = False
+        # Whether what records say in a field `outcome` is more than the words of our own column, and needs one beside it.
+        self._keeps_outcomes = False
+
+    def hear(self, batch: pa.RecordBatch) -> None:
+        """Note what records that come in say of outcomes; from the first that says more than our words on, all say it in a column."""
+        if not self._keeps_outcomes and _says_more(batch):
+            self._keeps_outcomes = True
+            self._blocks.clear()
 
     def forget(self, episode: Episode) -> None:
         """Note that the record of an episode may say more."""
@@ -114,7 +128,7 @@ class Summaries:
         taken = {*_TABLE.names, _ROW.name}
         fields = dict.fromkeys(field.name for schema in schemas for field in further(schema, EPISODES))
         taken |= {name for name in fields if name not in _DERIVED}
-        if not self.keeps_outcomes:
+        if not self._keeps_outcomes:
             fields.pop(_OUTCOME, None)
         for name in fields:
             column = name
@@ -134,7 +148,8 @@ class Summaries:
         totals = [r.total_reward if r else e.reward for e, r in zip(episodes, records, strict=True)]
         terminated = [e.terminated or bool(r and r.terminated) for e, r in zip(episodes, records, strict=True)]
         truncated = [e.truncated or bool(r and r.truncated) for e, r in zip(episodes, records, strict=True)]
-        said = [told[at] if at is not None else None for told in [_told(stored)] for at in index.to_pylist()]
+        told = _told(stored)
+        said = [None if at is None else told[at] for at in index.to_pylist()]
         outcomes = [
             _outcome(
                 term or (r is not None and not trunc),
@@ -172,26 +187,46 @@ class Summaries:
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def says_more(batch: pa.RecordBatch) -> bool:
-    """Whether records have a field `outcome` with anything else than the words that the column of that name has."""
+def _says_more(batch: pa.RecordBatch) -> bool:
+    """Whether records have a field `outcome` with anything else than a word for an end that the column of that name has."""
     at = batch.schema.get_field_index(_OUTCOME)
-    words = [] if at < 0 else pc.unique(batch.column(at)).to_pylist()
-    return any(word is not None and word not in OUTCOMES for word in words)
+    if at < 0:
+        return False
+    column = batch.column(at)
+    if not _is_text(column.type):
+        return bool(column.null_count < len(column))
+    # Of JSON texts, a word's is that word, as it is where others of the run are no JSON.
+    words = _values(pc.unique(column), batch.schema.field(at))
+    return any(word is not None and word not in _ENDS for word in words)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether a column of a type holds texts, as such or as labels."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _values(column: pa.Array | pa.ChunkedArray, field: pa.Field) -> list[Any]:
+    """Return the values of a column of truths, numbers or texts, those of JSON texts read; of any other as many nulls."""
+    kind = column.type
+    if not (_is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return [None] * len(column)
+    values: list[Any] = column.to_pylist()
+    if not (_is_text(kind) and field.metadata == JSON_KIND):
+        return values
+    read = {text: _json.read(text) for text in set(values) if text is not None}
+    return [read.get(text) for text in values]
 
 
 def _told(stored: pa.Table) -> list[str | bool | None]:
     """Return what records themselves say of the outcome of their episodes: a word; or True, where they say that it was a success."""
     told: list[str | bool | None] = [None] * stored.num_rows
-    for name, meant in (
-        ("success", {True: True}),
-        ("is_success", {True: "Success", False: "Failed"}),
-        (_OUTCOME, {word: word for word in OUTCOMES}),
-    ):
+    for name, kinds, meant in _SAID:
         at = stored.schema.get_field_index(name)
-        if at < 0 or not (pa.types.is_boolean(stored.field(at).type) or pa.types.is_string(stored.field(at).type)):
+        if at < 0:
             continue
-        for row, value in enumerate(stored.column(at).to_pylist()):
-            if value in meant:
+        for row, value in enumerate(_values(stored.column(at), stored.schema.field(at))):
+            if isinstance(value, kinds) and value in meant:
                 told[row] = meant[value]
     return told
 

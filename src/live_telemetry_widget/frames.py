@@ -35,7 +35,7 @@ from live_telemetry_widget._episode import Episode, Record
 from live_telemetry_widget._gaps import Gap, Gaps
 from live_telemetry_widget._rows import Rows
 from live_telemetry_widget._spill import Spill
-from live_telemetry_widget._summaries import Summaries, says_more
+from live_telemetry_widget._summaries import Summaries
 from live_telemetry_widget.bus import call_each
 from live_telemetry_widget.curves import Ended
 from live_telemetry_widget.decode import StepFrame
@@ -176,7 +176,7 @@ class RunFrames:
         with self._lock:
             self.revision += 1
             self._count(problems)
-            self._summaries.keeps_outcomes |= says_more(aligned)
+            self._summaries.hear(aligned)
             new = self._take_records(aligned)
             self._count(self._spill.problems())
             self.news += new.num_rows

@@ -157,6 +157,66 @@ def test_an_outcome_beyond_the_words_shows_also_those_that_came_before() -> None
     assert frame["outcome"].tolist() == ["Failed", "Success"]
 
 
+def test_an_outcome_beyond_the_words_shows_those_of_all_episodes_however_many() -> None:
+    frames = RunFrames("r")
+    events = [{"episode": n, "agent_id": "a", "reward": 5.0, "steps": 5, "outcome": "Failed"} for n in range(1_500)]
+    frames.append_episodes(normalize.episodes_from_events(events).batch)
+    assert "extra_outcome" not in frames.episodes()  # and it is kept
+    frames.append_episodes(record(1_500, terminated=True, outcome="draw"))
+    assert frames.episodes()["extra_outcome"].tolist() == ["Failed"] * 1_500 + ["draw"]
+
+
+@pytest.mark.parametrize("told", [[1, 2], [0.5], ["Failed", 1], {"by": "points"}, 3, 0.5, True])
+def test_an_outcome_may_be_of_any_type(told: object) -> None:
+    frames = RunFrames("r")
+    frames.append_episodes(record(0, terminated=True, outcome=told))
+    frame = frames.episodes()
+    assert frame["outcome"].tolist() == ["Success"]
+    assert frame["extra_outcome"].notna().tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    ("told", "outcomes"),
+    [
+        ([{"is_success": True}, {"is_success": False}, {"is_success": 1.0}], ["Success", "Failed", "Success"]),
+        ([{"is_success": False}, {"is_success": 1}, {"is_success": "true"}], ["Failed", "Success", "Completed"]),
+        ([{"is_success": 1.0}, {"is_success": 0.0}, {"is_success": 0.5}], ["Success", "Failed", "Completed"]),
+        ([{"is_success": 0}, {"is_success": [True]}], ["Failed", "Completed"]),
+        ([{"success": True}, {"success": 1.0}, {"success": "true"}], ["Success", "Completed", "Completed"]),
+        ([{"outcome": "Failed"}, {"outcome": 3}, {"outcome": {"a": 1}}], ["Failed", "Completed", "Completed"]),
+        ([{"outcome": "Timeout"}, {"outcome": [1, 2]}, {"outcome": None}], ["Timeout", "Completed", "Completed"]),
+        ([{"outcome": '"Failed"'}], ["Completed"]),
+    ],
+)
+@pytest.mark.parametrize("together", [False, True])
+def test_one_odd_record_changes_no_other_outcome(
+    told: list[dict[str, Any]], outcomes: list[str], *, together: bool
+) -> None:
+    frames = RunFrames("r")
+    events = [{"episode": n, "reward": 0.0, "steps": 5, "terminated": True, **said} for n, said in enumerate(told)]
+    for part in [events] if together else [[event] for event in events]:
+        frames.append_episodes(normalize.episodes_from_events(part).batch)
+    assert frames.episodes()["outcome"].tolist() == outcomes
+
+
+@pytest.mark.parametrize("word", ["Running", "Unfinished"])
+def test_an_episode_that_has_a_record_has_ended_whatever_it_says(word: str) -> None:
+    frames = RunFrames("r")
+    frames.append_episodes(record(0, reward=0.0, outcome=word))
+    frame = frames.episodes()
+    assert frame["outcome"].tolist() == ["Completed"]
+    assert frame["extra_outcome"].tolist() == [word]
+
+
+def test_an_outcome_may_be_a_label() -> None:
+    for word, further in (("Failed", False), ("draw", True)):
+        batch = record(0, terminated=True, outcome=word)
+        at = batch.schema.get_field_index("outcome")
+        frames = RunFrames("r")
+        frames.append_episodes(batch.set_column(at, "outcome", batch.column(at).dictionary_encode()))
+        assert ("extra_outcome" in frames.episodes()) == further
+
+
 def test_flags_that_the_record_leaves_out_are_taken_from_the_last_step() -> None:
     frames = RunFrames("r")
     frames.append_steps(steps(range(4)))

@@ -128,6 +128,34 @@ def test_q_values_may_be_lists_by_action(*, as_text: bool) -> None:
         assert data.groupby("episode")["q"].max().to_dict() == ({1: 4.0} if as_text else {0: 3.0, 1: 4.0})
 
 
+@pytest.mark.parametrize("first", ["n/a", None, [7.0, 1.0], "[broken"])
+@pytest.mark.parametrize("on_grid", [False, True])
+def test_a_column_of_numbers_that_became_text_is_drawn(first: object, *, on_grid: bool) -> None:
+    events = [
+        {
+            "type": "step", "episode": episode, "step_index": index, "action": action,
+            "observation": seen(place) if on_grid else [0.5],
+            "q_value": episode + index / 2 if episode else first if not index else "text" if first is None else first,
+        }
+        for episode in range(3)
+        for index, (place, action, _) in enumerate(WAY)
+    ]  # fmt: skip
+    with run_of(events) as run:
+        data = run.plot.q_values_data()
+        if on_grid and isinstance(first, list):  # lists say what is where
+            assert {(r.row, r.col, r.action): r.q for r in data.itertuples()} == {
+                (0, 0, "left"): 7, (0, 0, "down"): 1, (0, 1, "left"): 7, (0, 1, "down"): 1,
+            }  # fmt: skip
+            return
+        lists = {0: [7.0] * 4} if isinstance(first, list) else {}
+        assert data.groupby("episode")["q"].apply(list).to_dict() == {
+            **lists,
+            1: [1.0, 1.5, 2.0, 2.5],
+            2: [2.0, 2.5, 3.0, 3.5],
+        }
+        assert run.plot.q_values().layout.yaxis.title.text == "q_value"
+
+
 def test_q_values_are_the_newest_of_each_cell_and_action(lake: ltw.Run) -> None:
     data = lake.plot.q_values_data()
     newest = {(row.row, row.col, row.action): row.q for row in data.itertuples()}

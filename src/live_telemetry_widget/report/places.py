@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Final
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -56,12 +57,12 @@ def visits(feed: RunFeed) -> list[tuple[tuple[str, ...], dict[Cell, int]]]:
 def newest(feed: RunFeed, column: str) -> dict[tuple[int, int, str], float]:
     """Return by row, col and action the newest number of a column, at the place where the action was taken; empty where no observation shows it.
 
-    A column may also have a list of numbers in each row, one an action.
+    A column may also have a list of numbers in each row, one an action, as such or as a text; other texts are nothing here.
     """
     game = Artist(feed).game
     steps = feed.frames.steps_table()
     kind = steps.schema.field(column).type
-    if holds_lists(kind):
+    if pa.types.is_list(kind) or pa.types.is_string(kind):
         return _newest_lists(steps, column, game)
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)) or steps.num_rows == 0:
         return {}
@@ -84,15 +85,10 @@ def newest(feed: RunFeed, column: str) -> dict[tuple[int, int, str], float]:
     return found
 
 
-def holds_lists(kind: pa.DataType) -> bool:
-    """Whether a column of a type may hold lists: as such, or as JSON texts."""
-    return bool(pa.types.is_list(kind) or pa.types.is_string(kind))
-
-
 def _newest_lists(steps: pa.Table, column: str, game: str) -> dict[tuple[int, int, str], float]:
     keys = pa.table(
         {"observation": steps.column("observation"), "at": pa.array(range(steps.num_rows), pa.int64())}
-    ).filter(pc.is_valid(steps.column(column)))
+    ).filter(_are_lists(steps.column(column)))
     order = keys.group_by(["observation"]).aggregate([("at", "max")]).sort_by("at_max")
     values = steps.column(column).take(order.column("at_max")).to_pylist()
     found: dict[tuple[int, int, str], float] = {}
@@ -105,7 +101,32 @@ def _newest_lists(steps: pa.Table, column: str, game: str) -> dict[tuple[int, in
     return found
 
 
-def best(values: pa.ChunkedArray) -> pa.Array:
-    """Return the largest number of each row's list."""
-    largest = [max(layers_question.by_action(value).values(), default=None) for value in values.to_pylist()]
-    return pa.array(largest, pa.float64())
+def _are_lists(values: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Return which rows hold a list: of texts, those that are one of numbers."""
+    if not pa.types.is_string(values.type):
+        return pc.is_valid(values)
+    # Only these are parsed: most texts are numbers.
+    may_be = pc.fill_null(pc.starts_with(pc.utf8_ltrim_whitespace(values), "["), fill_value=False)
+    told = zip(values.to_pylist(), may_be.to_pylist(), strict=True)
+    return pa.array([may and bool(layers_question.by_action(text)) for text, may in told], pa.bool_())
+
+
+def numbers(values: pa.ChunkedArray) -> pd.Series:
+    """Return the number of each row, of its list the largest; NaN for what is neither.
+
+    >>> numbers(pa.chunked_array([["0.5", "[1, 3]", '"n/a"', "n/a", None]])).tolist()
+    [0.5, 3.0, nan, nan, nan]
+    """
+    told = values.to_pandas()
+    found: pd.Series
+    if not (pa.types.is_list(values.type) or pa.types.is_string(values.type)):
+        found = pd.to_numeric(told, errors="coerce")
+        return found
+    lists = _are_lists(values).to_numpy(zero_copy_only=False)
+    largest = [
+        max(layers_question.by_action(value).values(), default=None)
+        for value in values.filter(pa.array(lists)).to_pylist()
+    ]
+    found = pd.to_numeric(told.mask(lists), errors="coerce").astype("float64")
+    found[lists] = pd.array(largest, "float64")
+    return found

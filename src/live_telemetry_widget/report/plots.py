@@ -253,11 +253,9 @@ class Plots:
             rows = [(r, c, action, q) for (r, c, action), q in sorted(on_grid.items())]
             data = pd.DataFrame(rows, columns=["row", "col", "action", "q"])
         else:
-            table = self._feed.frames.steps_table().select(["episode", name]).rename_columns(["episode", "q"])
-            if places.holds_lists(table.schema.field("q").type):  # the best action's
-                table = table.set_column(1, "q", places.best(table.column("q")))
-            data = table.to_pandas().dropna()
-            data["q"] = pd.to_numeric(data["q"], errors="coerce")
+            table = self._feed.frames.steps_table()
+            data = table.select(["episode"]).to_pandas()
+            data["q"] = places.numbers(table.column(name))
             data = data.dropna()
         if data.empty:
             raise NoDataError(self._nothing(f"column {name!r} holds no numbers"))
