@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,7 +66,7 @@ def test_steps_are_as_if_everything_were_sorted_at_once(
         assert arranged.total == len(kept)
         assert (arranged.scanned, arranged.of) == (len(mine), len(mine))
         for at, (number, _) in enumerate(kept):
-            assert arranged.place(number) == at
+            assert arranged.place(np.array([number])) == at
 
 
 @settings(max_examples=40, deadline=None)
